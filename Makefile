@@ -1,0 +1,80 @@
+# The front door. `make help` says what there is; every target sets up what it needs, once.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# One environment, two stamps: the core alone is enough for the demo, tests need torch and tools as well.
+CORE := $(VENV)/.core-installed
+DEV := $(VENV)/.dev-installed
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test test-all check format docs bench bench-full clean
+
+help: ## say what there is (this text)
+	@echo "Cascade: make TARGET, where TARGET is"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), VENV=$(VENV), PYTEST_ARGS (for example \"-n 2\" or \"-k wire\")"
+
+setup: $(DEV) ## install everything that tests and checks need into .venv
+	@echo "Ready: $(BIN)"
+
+demo: $(CORE) ## watch hint-driven decoding against its rivals, in virtual time (no torch needed)
+	@$(BIN)/cascade demo
+
+test: $(DEV) ## run the tests
+	@echo "== tests"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: $(DEV) ## run the tests and the long campaigns
+	@echo "== tests, long campaigns included"
+	@$(BIN)/python -m pytest -m "" --timeout 3600 $(PYTEST_ARGS)
+
+check: $(DEV) ## lint, format, types, import arrows, docs
+	@echo "== ruff: lint"
+	@$(BIN)/ruff check --quiet .
+	@echo "== ruff: format"
+	@$(BIN)/ruff format --quiet --check . || { echo "some files are not formatted; 'make format' does it"; exit 1; }
+	@echo "== mypy: types (the first run takes a minute)"
+	@$(BIN)/mypy
+	@echo "== import-linter: the arrows between rooms"
+	@$(BIN)/lint-imports --no-cache --no-logo > $(VENV)/arrows.log 2>&1 || { cat $(VENV)/arrows.log; exit 1; }
+	@grep "^Contracts: " $(VENV)/arrows.log
+	@echo "== docs: snippets run, help texts are up to date"
+	@$(BIN)/python -m pytest -q tests/unit/test_docs.py
+
+format: $(DEV) ## format the code and sort its imports
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: $(DEV) ## bring the help texts in README.md up to date
+	@$(BIN)/python tools/help_texts.py --write
+
+bench: $(DEV) ## measure this machine, briefly
+	@$(BIN)/cascade bench all --quick
+
+bench-full: $(DEV) ## measure this machine, properly
+	@$(BIN)/cascade bench all
+
+clean: ## remove the environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Cascade needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
+	    echo "Name another one, for example: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "== making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(CORE): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing Cascade's core (seconds)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing Cascade, torch and the tools (a minute or two; more where torch comes with CUDA)"
+	@$(PIP) --editable '.[models,dev]'
+	@touch $(CORE) $@

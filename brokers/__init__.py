@@ -1,0 +1,1 @@
+"""How to get an MQTT broker for Cascade: one inside your process, or a real one, soundly configured."""

@@ -1,0 +1,58 @@
+"""Cascade: a small model on a device and a large one on an edge server answer together.
+
+Importing this costs milliseconds: what is heavy is imported when its name is first asked for.
+"""
+
+import typing
+
+from .errors import (
+    CascadeError,
+    ContextExceeded,
+    EngineError,
+    LinkClosed,
+    LinkError,
+    LinkUnavailable,
+    ModelError,
+    RefusedError,
+    SettingsError,
+    VirtualTimeError,
+    WireError,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CascadeError",
+    "ContextExceeded",
+    "EngineError",
+    "LinkClosed",
+    "LinkError",
+    "LinkUnavailable",
+    "ModelError",
+    "RefusedError",
+    "SettingsError",
+    "VirtualTimeError",
+    "WireError",
+    "__version__",
+]
+
+_LAZY: dict[str, str] = {}
+"""Public name -> module that has it, imported at first use (PEP 562).
+
+Each such name stands in `__all__` too, and for type checkers below as `from .module import Name as Name`.
+"""
+
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value  # the next access does not come here
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,114 @@
+"""The `cascade` command.
+
+Imports are late: `cascade --help` must not wait for what one command needs.
+
+Exit codes: 0 done, 1 a bug of ours (with traceback), 2 wrong usage or a `CascadeError`, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from . import __version__
+from .errors import CascadeError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="cascade",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain text: the same in a pipe, in the README and on a serial console
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; the entry point of the `cascade` script."""
+    try:
+        app(args=arguments, prog_name="cascade")
+    except CascadeError as error:
+        typer.echo(f"cascade: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cascade {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def cascade(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+    ] = False,
+) -> None:
+    """Let a small model on a device and a large one on an edge server answer together.
+
+    \b
+    Example:
+      cascade demo
+    """
+
+
+@app.command()
+def demo(
+    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs for each figure; the mean is shown.")] = 3,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens in each run.")] = 1000,
+) -> None:
+    """Compare hint-driven decoding with its rivals, in virtual time.
+
+    Runs a device and an edge with a synthetic pair of models over many links: hours of traffic in seconds,
+    no download, the same figures every time.
+
+    \b
+    Example:
+      cascade demo --seeds 6 --tokens 3000
+    """
+    from .apps.demo import main as run_demo
+
+    raise typer.Exit(run_demo(json_output=as_json, seeds=seeds, tokens=tokens))
+
+
+@app.command()
+def bench(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A benchmark, 'all', or 'list' to see their names.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats: a look, not a measurement.")] = False,
+) -> None:
+    """Measure a part of Cascade on this machine.
+
+    \b
+    Example:
+      cascade bench decoding --json
+      cascade bench all --quick
+    """
+    from .lab import bench as benchmarks
+
+    if name == "list":
+        for known, about in benchmarks.catalogue().items():
+            typer.echo(f"{known:<12} {about}")
+        return
+    for chosen in benchmarks.names() if name == "all" else [name]:
+        report = benchmarks.run(chosen, quick=quick)
+        if as_json:
+            typer.echo(json.dumps(report))
+        else:
+            from .lab.tables import print_report
+
+            print_report(report)
+        sys.stdout.flush()  # a long campaign shows each result as it comes
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""How many hints the edge keeps.
+
+Row i of logits judges hint i: it was computed after everything before it, hints 0 .. i-1 included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..settings import check_number
+from .sampler import score_of
+from .sampling import Sampling
+
+__all__ = ["agreed_prefix", "lenient_prefix"]
+
+
+def agreed_prefix(hints: Sequence[int], picks: Sequence[int]) -> int:
+    """Lossless: how many hints, from the first, are the edge's own picks (which may be one more)."""
+    count = 0
+    for hint, own in zip(hints, picks, strict=False):
+        if hint != own:
+            break
+        count += 1
+    return count
+
+
+def lenient_prefix(
+    hints: Sequence[int],
+    picks: Sequence[int],
+    logits: Any,
+    sampling: Sampling,
+    position: int,
+    *,
+    alpha: float,
+) -> int:
+    """Lenient: how many hints, from the first, are good enough.
+
+    Row i of `logits` [n, V] stands for `position` + i. Keeps hint v where score(v) >= score(pick) + log(1 -
+    alpha), alpha in [0, 1). At T = 0 scores are logits, and this is p(v) >= (1 - alpha) max p: the Token-v3
+    rule of Speculative Cascades (ICLR 2025). alpha = 0 is lossless at every T: a tie is not enough then.
+    """
+    check_number("alpha", alpha, low=0.0)
+    if alpha == 0:
+        return agreed_prefix(hints, picks)
+    check_number("alpha", alpha, high=math.nextafter(1.0, 0.0))
+    allowance = math.log1p(-alpha)
+    count = 0
+    for i, (hint, own) in enumerate(zip(hints, picks, strict=False)):
+        if hint != own:
+            hint_score, own_score = score_of(logits[i], sampling, position + i, (hint, own))
+            if hint_score < own_score + allowance:
+                break
+        count += 1
+    return count

@@ -1,0 +1,459 @@
+"""One answer at the device: what came is delivered, what may come is guessed, what is due is said.
+
+Like the edge's peer, a stream keeps no queue of messages: it says what is due when the link takes it, so
+guesses that a correction made worthless are never sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from ..decoding import Sampling
+from ..errors import CascadeError, RefusedError
+from ..events import Source, Summary, Token
+from ..measure import AgreementEstimator, LinkEstimator, Smoothed, stamp_ms
+from ..models.runner import Runner
+from ..wire import Close, Commit, Error, ErrorCode, Hint, Limits, Message, Open
+from .drafter import Drafter
+from .guesses import Guesses
+from .policy import FOREVER_S, Policy
+from .tally import Tally
+from .window import SendClock, num_worth_sending, wants_one_more
+
+__all__ = ["Stream", "StreamRequest"]
+
+STAMP_EVERY_S = 2.0
+"""How often a hint carries a stamp: link estimates age slowly, bytes count."""
+FIRST_REPEAT_S = 1.0
+"""Silence before the device asks for a repeat, while it knows nothing of the link."""
+MAX_REPEAT_S = 4.0
+ACKNOWLEDGE_EVERY = 64
+"""Tokens received without having said so, while the edge's run-ahead is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRequest:
+    """What an app asks for."""
+
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    sampling: Sampling
+    stop_ids: frozenset[int]
+    policy: Policy
+
+
+class Stream:
+    """Iterate over it for tokens; `summary` is there afterwards."""
+
+    def __init__(
+        self,
+        request: StreamRequest,
+        *,
+        session_id: bytes,
+        alias: int,
+        link: LinkEstimator,
+        drafter: Drafter | None,
+        runner: Runner | None,
+        next_generation: Callable[[], int],
+        notify: Callable[[Stream], None],
+    ) -> None:
+        self.request = request
+        self.session_id = session_id
+        self.alias = alias
+        self.generation = 0
+        self.limits: Limits | None = None
+        """The edge's, known from WELCOME on."""
+        self.is_ended = False
+        self._loop = asyncio.get_running_loop()
+        self._guesses = Guesses(request.prompt)
+        self._drafter = drafter
+        self._runner = runner
+        self._next_generation = next_generation
+        self._notify = notify
+        # Measured:
+        self._link = link
+        self._agreement = AgreementEstimator()
+        self._draft_step_s = Smoothed(1 / 8)
+        self._pass_s = Smoothed(1 / 4)
+        self._clock: SendClock | None = None
+        # For the app:
+        self._news: deque[Token] = deque()
+        self._has_news = asyncio.Event()
+        self._failure: CascadeError | None = None
+        self._tally = Tally(self._loop.time())
+        # Drafting:
+        self._task: asyncio.Task[None] | None = None
+        self._may_draft = asyncio.Event()
+        self._num_rollbacks = 0
+        # Due to be said:
+        self._owes_open = self._owes_hint = self._owes_ack = self._owes_close = False
+        self._missing_from: int | None = None
+        self._acknowledged = self._guesses.head
+        self._opened_s: float | None = None
+        self._stamped_s = -STAMP_EVERY_S
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._in_flight: deque[tuple[int, float]] = deque()
+        """(first position, time) of sent hints whose first position is not committed yet."""
+        # Against silence:
+        self._heard_s = self._loop.time()
+        self._repeat_after_s = FIRST_REPEAT_S
+        self._silence_timer: asyncio.TimerHandle | None = None
+
+    # What the app sees
+
+    async def __aiter__(self) -> AsyncIterator[Token]:
+        try:
+            while True:
+                while self._news:
+                    yield self._news.popleft()
+                if self.is_ended:
+                    break
+                self._has_news.clear()
+                await self._has_news.wait()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self.cancel()
+
+    @property
+    def tokens(self) -> list[int]:
+        """The answer so far, as token ids."""
+        return self._guesses.committed(len(self.request.prompt))
+
+    @property
+    def summary(self) -> Summary:
+        return self._tally.summary
+
+    def cancel(self) -> None:
+        """End the stream: the edge is told, and the drafter stops after its step."""
+        if not self.is_ended:
+            self._end()
+
+    # What the connection does with it
+
+    def open(self) -> None:
+        """Open at the edge, or open again, with all tokens there are."""
+        self.generation = self._next_generation()
+        self._tally.num_opens += 1
+        self._owes_open = True
+        self._missing_from = None
+        self._acknowledged = self._guesses.head
+        self._say_guesses_again()
+        if self._task is None and self._drafter is not None:
+            self._task = asyncio.create_task(self._draft(), name="drafter")
+        self._watch_silence()
+        self._decide_drafting()
+        self._notify(self)
+
+    def fail(self, failure: CascadeError) -> None:
+        if not self.is_ended:
+            self._failure = failure
+            self._end()
+
+    @property
+    def is_settled(self) -> bool:
+        """Ended, and no draft step is running any more."""
+        return self.is_ended and (self._task is None or self._task.done())
+
+    async def join(self) -> None:
+        """Wait until the last draft step is over."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def next_message(self, now_s: float) -> Message | None:
+        """What the edge should hear next; None when there is nothing to say."""
+        guesses = self._guesses
+        if self._owes_close:
+            self._owes_close = False
+            return Close(alias=self.alias, generation=self.generation, known=guesses.head)
+        if self.is_ended:
+            return None
+        if self._owes_open:
+            self._owes_open = False
+            self._opened_s = now_s
+            return self._open_message()
+        if self._missing_from is not None:
+            position, self._missing_from = self._missing_from, None
+            return self._hint(position, 0, (), now_s)
+        if self._owes_hint and guesses.num_unsent:
+            self._owes_hint = False
+            self._in_flight.append((guesses.sent, now_s))
+            # At least one: an edge that waits for us waits for whatever there is.
+            return self._hint(*guesses.take_unsent(max(1, self._num_worth_sending())), now_s)
+        if self._owes_ack:
+            return self._hint(guesses.head, 0, (), now_s)
+        return None
+
+    def count_sent(self, message: Message, num_bytes: int) -> None:
+        if isinstance(message, Hint):
+            self._tally.bytes_up += num_bytes
+
+    def on_commit(self, commit: Commit, num_bytes: int) -> None:
+        """The edge decided: go on from there."""
+        if commit.generation != self.generation or self.is_ended:
+            return
+        now_s = self._loop.time()
+        self._heard_s = now_s
+        self._repeat_after_s = self._normal_silence_s()
+        self._tally.bytes_down += num_bytes
+        self._measure(commit, now_s)
+        num_known = self._guesses.head - commit.position
+        if num_known < 0:
+            self._missing_from = commit.position
+            self._notify(self)
+            return
+        tokens = commit.tokens[num_known:]
+        if not tokens:
+            return
+        self._judge(tokens)
+        self._repeat_lost_hints(commit, now_s)
+        self._deliver(tokens, commit.num_hinted - num_known, now_s)
+        if not self.is_ended:
+            self._keep_time(now_s)
+            self._decide_sending(now_s)
+            self._decide_drafting()
+            self._decide_acknowledging()
+
+    def on_error(self, error: Error) -> None:
+        """The edge refused something of this stream."""
+        if self.is_ended or (error.generation is not None and error.generation != self.generation):
+            return
+        if error.code is ErrorCode.UNKNOWN_SESSION:
+            self.open()
+        else:
+            retry_after_s = None if error.retry_after_ms is None else error.retry_after_ms / 1000
+            self.fail(RefusedError(error.code.name.lower(), error.text, retry_after_s))
+
+    # Messages
+
+    def _open_message(self) -> Open:
+        request = self.request
+        return Open(
+            session=self.session_id,
+            alias=self.alias,
+            generation=self.generation,
+            tokens=tuple(self._guesses.committed()),
+            prompt_length=len(request.prompt),
+            max_new_tokens=request.max_new_tokens,
+            temperature=request.sampling.temperature,
+            top_k=request.sampling.top_k,
+            top_p=request.sampling.top_p,
+            min_p=request.sampling.min_p,
+            seed=request.sampling.seed,
+            stop_ids=tuple(sorted(request.stop_ids)),
+            patience_s=request.policy.patience_s,
+        )
+
+    def _hint(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Hint:
+        self._acknowledged = self._guesses.head
+        self._owes_ack = False
+        stamp = None
+        if now_s - self._stamped_s >= STAMP_EVERY_S:
+            self._stamped_s = now_s
+            stamp = stamp_ms(now_s)
+        return Hint(
+            alias=self.alias,
+            generation=self.generation,
+            position=position,
+            prefix_hash=prefix_hash,
+            tokens=tokens,
+            known=self._guesses.head,
+            stamp_ms=stamp,
+        )
+
+    # What a commit tells
+
+    def _measure(self, commit: Commit, now_s: float) -> None:
+        if self._opened_s is not None:
+            # The answer to OPEN comes at once: the first round trip for free.
+            self._link.add_round_trip(now_s - self._opened_s)
+            self._opened_s = None
+        if commit.echo_ms is not None:
+            self._link.add_echo(now_s, commit.echo_ms, commit.held_ms or 0)
+        if commit.step_ms is not None:
+            self._pass_s.add(commit.step_ms / 1000)
+
+    def _judge(self, tokens: tuple[int, ...]) -> None:
+        judgement = self._guesses.commit(tokens)
+        self._agreement.add(num_agreed=judgement.num_agreed, num_disagreed=judgement.num_disagreed)
+        if judgement.changed_from is not None:
+            self._num_rollbacks += 1
+            if self._drafter is not None:
+                self._drafter.roll_back(judgement.changed_from)
+        if judgement.num_disagreed:
+            self._in_flight.clear()
+
+    def _repeat_lost_hints(self, commit: Commit, now_s: float) -> None:
+        """A hint that had time to arrive, and yet the edge decided alone: it was lost, so say it again."""
+        late_s = (self._link.rtt_s or FIRST_REPEAT_S) + 2 * (self._pass_s.value or 0.05) + 0.01
+        was_lost = False
+        while self._in_flight and self._in_flight[0][0] < self._guesses.head:
+            _, sent_s = self._in_flight.popleft()
+            was_lost |= commit.num_hinted == 0 and now_s - sent_s > late_s
+        if was_lost:
+            self._say_guesses_again()
+
+    def _deliver(self, tokens: tuple[int, ...], num_hinted: int, now_s: float) -> None:
+        head = self._guesses.head
+        for index, token in enumerate(tokens):
+            source = Source.HINTED if index < num_hinted else Source.DRIVEN
+            self._tally.count_token(source, now_s)
+            self._news.append(Token(token, head - len(tokens) + index, source, now_s))
+        self._has_news.set()
+        if tokens[-1] in self.request.stop_ids:
+            self._tally.finish_reason = "stop"
+        elif head >= self._length_limit():
+            self._tally.finish_reason = "length"
+        if self._tally.finish_reason:
+            self._end()
+
+    def _length_limit(self) -> int:
+        limit = len(self.request.prompt) + self.request.max_new_tokens
+        return limit if self.limits is None else min(limit, self.limits.context_length)
+
+    def _end(self) -> None:
+        self.is_ended = True
+        self._owes_close = self.generation > 0
+        for timer in (self._send_timer, self._silence_timer):
+            if timer is not None:
+                timer.cancel()
+        self._may_draft.set()
+        self._has_news.set()
+        self._notify(self)
+
+    # When to speak
+
+    def _keep_time(self, now_s: float) -> None:
+        """A commit came: the edge is half a round trip into its next pass."""
+        rtt_s, pass_s = self._link.rtt_s, self._pass_s.value
+        if rtt_s is not None and pass_s:
+            jitter_s = self._link.jitter_s
+            self._clock = SendClock.after_commit(now_s, rtt_s=rtt_s, jitter_s=jitter_s, step_s=pass_s)
+
+    def _decide_sending(self, now_s: float) -> None:
+        """Send the guesses now, as late as still serves the next pass, or not yet."""
+        guesses, policy = self._guesses, self.request.policy
+        if guesses.num_unsent == 0:
+            return
+        if policy.waits_for_verdict:
+            if not self._wants_one_more():
+                self._send_hint()
+        elif self._clock is None:
+            self._send_hint()
+        elif policy.patience_s > 0 and guesses.num_sent == 0:
+            self._clock = self._clock.after_wake(now_s)
+            self._send_hint()
+        elif self._num_worth_sending():
+            self._send_hint_at(self._clock.next_send_s(now_s))
+
+    def _num_worth_sending(self) -> int:
+        return num_worth_sending(
+            self.request.policy,
+            num_sent=self._guesses.num_sent,
+            num_unsent=self._guesses.num_unsent,
+            agreement=self._agreement.chance,
+        )
+
+    def _send_hint_at(self, when_s: float) -> None:
+        if self._send_timer is not None:
+            if self._send_timer.when() == when_s:
+                return
+            self._send_timer.cancel()
+        self._send_timer = self._loop.call_at(when_s, self._send_hint)
+
+    def _send_hint(self) -> None:
+        self._send_timer = None
+        if not self.is_ended:
+            self._owes_hint = True
+            self._notify(self)
+
+    def _say_guesses_again(self) -> None:
+        self._guesses.send_again()
+        self._in_flight.clear()
+        self._owes_hint = self._guesses.num_unsent > 0
+        self._notify(self)
+
+    def _decide_acknowledging(self) -> None:
+        """Without hints that carry it, acknowledge at half the edge's run-ahead."""
+        every = ACKNOWLEDGE_EVERY if self.limits is None else max(1, self.limits.run_ahead // 2)
+        if self._guesses.head - self._acknowledged >= every:
+            self._owes_ack = True
+            self._notify(self)
+
+    # Against silence
+
+    def _watch_silence(self) -> None:
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+        due_s = max(self._heard_s + self._repeat_after_s, self._loop.time())
+        self._silence_timer = self._loop.call_at(due_s, self._on_silence)
+
+    def _on_silence(self) -> None:
+        """Nothing heard for long: ask for a repeat, and say our guesses again."""
+        now_s = self._loop.time()
+        if now_s >= self._heard_s + self._repeat_after_s - 1e-9:
+            self._heard_s = now_s
+            self._repeat_after_s = min(2 * self._repeat_after_s, MAX_REPEAT_S)
+            self._missing_from = self._guesses.head + 1
+            self._say_guesses_again()
+        self._watch_silence()
+
+    def _normal_silence_s(self) -> float:
+        """How long nothing may come on this link before something is wrong."""
+        rtt_s = self._link.rtt_s
+        if rtt_s is None:
+            return FIRST_REPEAT_S
+        policy = self.request.policy
+        waits_s = policy.patience_s if policy.patience_s < FOREVER_S else 0.0
+        drafts_s = (self._draft_step_s.value or 0.0) * min(policy.window, 16)
+        passes_s = 4 * (self._pass_s.value or 0.05)
+        return min(0.25 + 2 * rtt_s + waits_s + drafts_s + passes_s, MAX_REPEAT_S)
+
+    # Drafting
+
+    async def _draft(self) -> None:
+        assert self._drafter is not None
+        assert self._runner is not None
+        try:
+            while True:
+                await self._may_draft.wait()
+                if self.is_ended:
+                    return
+                num_rollbacks = self._num_rollbacks
+                started_s = self._loop.time()
+                work, num_rows = self._drafter.step(self._guesses.tokens)
+                guess = await self._runner.run(work, rows=num_rows)
+                now_s = self._loop.time()
+                self._draft_step_s.add(now_s - started_s)
+                self._tally.num_drafted += 1
+                # A rollback meanwhile: this guess continues a text that is no more.
+                if num_rollbacks == self._num_rollbacks and not self.is_ended:
+                    self._guesses.add(guess)
+                    self._decide_sending(now_s)
+                    self._decide_drafting()
+        except CascadeError as error:
+            self.fail(error)
+        finally:
+            self._drafter.release()
+
+    def _decide_drafting(self) -> None:
+        if self.is_ended or (self._drafter is not None and self._wants_one_more()):
+            self._may_draft.set()
+        else:
+            self._may_draft.clear()
+
+    def _wants_one_more(self) -> bool:
+        guesses = self._guesses
+        if guesses.num_chained and guesses.tokens[-1] in self.request.stop_ids:
+            return False
+        if guesses.end >= self._length_limit() - 1:
+            return False  # the last token is the edge's own anyway
+        return wants_one_more(
+            self.request.policy,
+            num_chained=guesses.num_chained,
+            num_sent=guesses.num_sent,
+            agreement=self._agreement.chance,
+        )

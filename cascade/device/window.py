@@ -1,0 +1,70 @@
+"""When to draft one more, and when to send what was drafted: pure decisions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .policy import Policy
+
+__all__ = ["SendClock", "num_worth_sending", "wants_one_more"]
+
+MARGIN_S = 0.001
+"""Hints aim to arrive this much before the pass that is to use them, and the link's jitter earlier."""
+
+
+def wants_one_more(policy: Policy, *, num_chained: int, num_sent: int, agreement: float) -> bool:
+    """Draft another token behind `num_chained` undecided ones, `num_sent` of which are sent?"""
+    if num_chained >= policy.window:
+        return False
+    if policy.waits_for_verdict:
+        return num_sent == 0
+    return agreement ** (num_chained + 1) >= policy.min_chance
+
+
+def num_worth_sending(policy: Policy, *, num_sent: int, num_unsent: int, agreement: float) -> int:
+    """How many of the guesses not sent yet are worth their bytes; 0 if together they are no message's worth.
+
+    A guess behind `num_sent` others is used only if all of these are. What is not worth sending now will
+    be once a commit has confirmed some of what stands before it.
+    """
+    if policy.waits_for_verdict:
+        return num_unsent
+    hope = 0.0
+    chance = agreement**num_sent
+    for number in range(num_unsent):
+        chance *= agreement
+        if chance < policy.min_sent_chance:
+            return number if hope >= policy.min_hope else 0
+        hope += chance
+    return num_unsent if hope >= policy.min_hope else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendClock:
+    """When the edge's passes begin: what the device sends at `beat_s + n * step_s` arrives just then.
+
+    The last commit to arrive left the edge half a round trip ago, when the next pass began; what is sent
+    now is there half a round trip from now. A hint that arrives in mid-pass is of no more use than one
+    that arrives at its end, so guesses are gathered until just before the last moment: one message a
+    pass instead of one a token, and none of them later.
+    """
+
+    beat_s: float
+    step_s: float
+    margin_s: float
+
+    @classmethod
+    def after_commit(cls, arrival_s: float, *, rtt_s: float, jitter_s: float, step_s: float) -> SendClock:
+        """The edge went on to its next pass when this commit left."""
+        return cls(beat_s=arrival_s - rtt_s, step_s=step_s, margin_s=MARGIN_S + 2 * jitter_s)
+
+    def after_wake(self, sent_s: float) -> SendClock:
+        """The edge stood waiting: it begins a pass when this hint arrives."""
+        return SendClock(beat_s=sent_s, step_s=self.step_s, margin_s=self.margin_s)
+
+    def next_send_s(self, now_s: float) -> float:
+        """The last moment from now on that still makes it to a pass."""
+        first_s = self.beat_s - self.margin_s
+        num_steps = max(0, math.ceil((now_s - first_s) / self.step_s - 1e-9))
+        return first_s + num_steps * self.step_s

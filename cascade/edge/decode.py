@@ -1,0 +1,165 @@
+"""One text that the edge decodes: the truth about it, the hints behind it, the cache below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..decoding import Sampling, agreed_prefix, cut
+from ..models.base import Feed, TokenSequence
+from ..wire.text import HashedText, common_prefix
+from .hints import HintBuffer
+
+__all__ = ["Committed", "Decode", "DecodeRequest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRequest:
+    """What decides a text, and nothing else: invariant 1 says that equal requests give equal texts."""
+
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    stop_ids: frozenset[int]
+    length_limit: int
+    """Absolute: prompt length + new tokens, or the context's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one step added to a text."""
+
+    tokens: tuple[int, ...]
+    num_hinted: int
+
+
+class Decode:
+    """The engine's state for one text."""
+
+    def __init__(
+        self,
+        request: DecodeRequest,
+        prefix: tuple[int, ...],
+        *,
+        patience_s: float,
+        max_buffered_hints: int,
+        now_s: float,
+        on_commit: Callable[[Committed], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self.request = request
+        self.patience_s = patience_s
+        self.known = len(prefix)
+        """How far the device is known to have the text."""
+        self.last_step_s = now_s
+        self.on_commit = on_commit
+        self.on_failure = on_failure
+        self.is_closed = False
+        self.is_running = False
+        """In the pass that runs now: its cache must not be touched."""
+        self.is_finished = False
+        self.hints = HintBuffer(HashedText(prefix), max_tokens=max_buffered_hints)
+        self._sequence: TokenSequence | None = None
+        self._num_valid = 0
+        """Leading tokens of the cache that are still the text's."""
+        self._revision = 0
+        self._was_opened = True
+        """Opened or resumed, and not stepped since."""
+        self._check_finished(prefix)
+
+    @property
+    def head(self) -> int:
+        return self.hints.head
+
+    @property
+    def gains_by_waiting(self) -> bool:
+        """Could hints help the next step? Not the first after an OPEN, for the app waits for a sign of life,
+        and not the last, which is our own pick anyway."""
+        return not self._was_opened and self.head < self.request.length_limit - 1
+
+    def resume(self, prefix: tuple[int, ...], *, patience_s: float, now_s: float) -> None:
+        """The device opened again. Our text stands, unless the device was given more, or something else."""
+        self.patience_s = patience_s
+        self.last_step_s = now_s
+        self._was_opened = True
+        ours = self.hints.committed()
+        shared = common_prefix(ours, prefix)
+        if shared < len(prefix):
+            # Another edge went on from here; what the app has seen is the text.
+            self._num_valid = min(self._num_valid, shared)
+            self._revision += 1
+            self.hints.rewrite(prefix)
+            self.is_finished = False
+            self._check_finished(prefix)
+        self.known = len(prefix)
+
+    def plan(self, new_sequence: Callable[[], TokenSequence], max_hints: int) -> PlannedStep:
+        """What goes into the next pass for this text."""
+        if self._sequence is None:
+            self._sequence = new_sequence()
+            self._num_valid = 0
+        hints = self.hints.usable(min(max_hints, self.request.length_limit - self.head - 1))
+        fed = self.hints.committed(self._num_valid) + hints
+        return PlannedStep(
+            decode=self,
+            sequence=self._sequence,
+            num_valid=self._num_valid,
+            fed=fed,
+            hints=hints,
+            position=self.head,
+            revision=self._revision,
+        )
+
+    def finish(self, step: PlannedStep, picks: list[int], now_s: float) -> Committed | None:
+        """Commit the agreed hints and one token of our own; None if the text changed under the pass."""
+        if step.revision != self._revision:
+            self._num_valid = min(self._num_valid, step.num_valid)
+            return None
+        num_agreed = agreed_prefix(step.hints, picks)
+        tokens, reason = cut(
+            picks[: num_agreed + 1],
+            position=step.position,
+            stop_ids=self.request.stop_ids,
+            limit=self.request.length_limit,
+        )
+        self.hints.commit(list(tokens))
+        # The cache holds the fed hints; of these the agreed ones are text, our own last token is not fed yet.
+        self._num_valid = step.position + min(num_agreed, len(tokens) - 1)
+        self.last_step_s = now_s
+        self._was_opened = False
+        self.is_finished = reason is not None
+        return Committed(tuple(tokens), min(num_agreed, len(tokens)))
+
+    def release(self) -> None:
+        if self._sequence is not None:
+            self._sequence.release()
+            self._sequence = None
+
+    def _check_finished(self, prefix: tuple[int, ...]) -> None:
+        is_answered = len(prefix) > len(self.request.prompt)
+        if len(prefix) >= self.request.length_limit or (is_answered and prefix[-1] in self.request.stop_ids):
+            self.is_finished = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """One text's part in one pass, fixed before the pass runs, so that hints may arrive meanwhile."""
+
+    decode: Decode
+    sequence: TokenSequence
+    num_valid: int
+    fed: list[int]
+    """Committed tokens that the cache lacks, then the hints."""
+    hints: list[int]
+    position: int
+    """Of the first token that this pass decides."""
+    revision: int
+
+    @property
+    def num_picks(self) -> int:
+        return len(self.hints) + 1
+
+    def feed(self) -> Feed:
+        """Roll the cache back and say what to run. Called where the model runs."""
+        if self.sequence.length > self.num_valid:
+            self.sequence.truncate(self.num_valid)
+        return Feed(self.sequence, self.fed, self.num_picks)

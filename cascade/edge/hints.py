@@ -1,0 +1,128 @@
+"""What a device guessed, kept until it is used, superseded or proven wrong.
+
+A hint is usable when the hash it carries matches the text before it: committed tokens plus the hints
+already buffered behind them. Nothing else decides, so loss, gaps and reordering need no special case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..wire.text import HashedText
+
+__all__ = ["HintBuffer"]
+
+MAX_EARLY = 8
+"""Hints kept that begin beyond what can be checked yet (their beginning is late, or lost)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _EarlyHint:
+    position: int
+    prefix_hash: int
+    tokens: tuple[int, ...]
+
+
+class HintBuffer:
+    """The committed text, and behind it the chain of usable hints."""
+
+    def __init__(self, text: HashedText, *, max_tokens: int) -> None:
+        self._text = text
+        """Committed tokens, then the chain. The border is `_head`."""
+        self._head = len(text)
+        self._max_tokens = max_tokens
+        self._early: list[_EarlyHint] = []
+        self.num_dropped = 0
+        """Hint tokens that could not be used: of a dead chain, of the past, or too many."""
+
+    @property
+    def head(self) -> int:
+        """Committed tokens: the position of the next one."""
+        return self._head
+
+    @property
+    def num_usable(self) -> int:
+        return len(self._text) - self._head
+
+    def usable(self, limit: int) -> list[int]:
+        """The first `limit` tokens of the chain."""
+        return self._text.tokens[self._head : self._head + limit]
+
+    def committed(self, start: int = 0) -> list[int]:
+        return self._text.tokens[start : self._head]
+
+    def offer(self, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
+        """Take a hint: chain it, keep it for later, or drop it."""
+        if position > len(self._text):
+            self._keep_early(_EarlyHint(position, prefix_hash, tokens))
+        elif self._chain(position, prefix_hash, tokens):
+            self._chain_early()
+        elif position > self._head:
+            # It may belong to a newer chain whose beginning was overtaken.
+            self._keep_early(_EarlyHint(position, prefix_hash, tokens))
+        else:
+            self.num_dropped += len(tokens)
+
+    def commit(self, tokens: list[int]) -> None:
+        """The edge's own picks are the text now; the chain lives on where it agrees with them."""
+        text = self._text
+        new_head = self._head + len(tokens)
+        if text.tokens[self._head : new_head] != tokens:
+            self.num_dropped += self.num_usable
+            text.truncate(self._head)
+            text.extend(tokens)
+        self._head = new_head
+        if self._early:
+            self._chain_early()
+
+    def rewrite(self, tokens: tuple[int, ...]) -> None:
+        """Begin anew from this committed text."""
+        self._text.truncate(0)
+        self._text.extend(tokens)
+        self._head = len(tokens)
+        self._early.clear()
+
+    def _chain(self, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> bool:
+        """Put tokens into the chain at `position` if what stands before it is what the device saw."""
+        text = self._text
+        if text.hash_before(position) != prefix_hash:
+            return False
+        num_past = min(max(0, self._head - position), len(tokens))
+        if num_past and tuple(text.tokens[position : position + num_past]) != tokens[:num_past]:
+            return False  # it disagrees with what was committed: a dead chain
+        start = position + num_past
+        news = tokens[num_past:]
+        room = self._max_tokens - (start - self._head)
+        if len(news) > room:
+            self.num_dropped += len(news) - room
+            news = news[:room]
+        known = text.tokens[start : start + len(news)]
+        if tuple(known) != news[: len(known)]:
+            # The device drafted again from here: the newer chain replaces the older.
+            self.num_dropped += len(text) - start
+            text.truncate(start)
+            known = []
+        text.extend(news[len(known) :])
+        return True
+
+    def _keep_early(self, hint: _EarlyHint) -> None:
+        self._early.append(hint)
+        if len(self._early) > MAX_EARLY:
+            self.num_dropped += len(self._early.pop(0).tokens)
+
+    def _chain_early(self) -> None:
+        """Early hints whose beginning has come join the chain; those of the past are dropped."""
+        did_chain = True
+        while did_chain and self._early:
+            did_chain = False
+            for hint in self._early:
+                if hint.position > len(self._text):
+                    continue
+                if self._chain(hint.position, hint.prefix_hash, hint.tokens):
+                    did_chain = True
+                elif hint.position > self._head:
+                    continue
+                else:
+                    self.num_dropped += len(hint.tokens)
+                self._early.remove(hint)
+                break

@@ -1,0 +1,88 @@
+"""One link to one device: what comes in is decoded and handed on, what goes out is built when it can go.
+
+The writer keeps no queue of commits: it keeps the *set* of sessions that have something to say, and asks
+each for its commit when the link takes it. A slow reader thus costs a set entry, not memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from ..errors import LinkClosed
+from ..links.base import Link
+from ..wire import Codec, Error, Message
+from .session import Session
+
+__all__ = ["Peer"]
+
+MAX_CONTROL_MESSAGES = 32
+"""Answers other than commits that wait for a slow link; more are dropped, the oldest first."""
+
+
+class Peer:
+    """The edge's end of a device's link."""
+
+    def __init__(self, link: Link, codec: Codec, pass_s: Callable[[], float]) -> None:
+        self.link = link
+        self.identity: str | None = None
+        """Known once HELLO was accepted."""
+        self._codec = codec
+        self._pass_s = pass_s
+        self._control: deque[Message] = deque(maxlen=MAX_CONTROL_MESSAGES)
+        self._ready: dict[Session, None] = {}
+        self._wake = asyncio.Event()
+        self._is_ending = False
+
+    def tell(self, message: Message) -> None:
+        """Send a message other than a commit."""
+        self._control.append(message)
+        self._wake.set()
+
+    def refuse(self, error: Error) -> None:
+        """Say why, then hang up."""
+        self._is_ending = True
+        self.tell(error)
+
+    def commit(self, session: Session) -> None:
+        """This session has something to say."""
+        self._ready[session] = None
+        self._wake.set()
+
+    def forget(self, session: Session) -> None:
+        self._ready.pop(session, None)
+
+    async def serve(self, handle: Callable[[Peer, bytes], None]) -> None:
+        """Read and write until the link is gone."""
+        writer = asyncio.create_task(self._write(), name="edge-writer")
+        try:
+            while True:
+                handle(self, await self.link.receive())
+        except LinkClosed:
+            pass
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            await self.link.close()
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._control:
+                    await self.link.send(self._codec.encode(self._control.popleft()))
+                if self._is_ending:
+                    await self.link.close()
+                    return
+                while self._ready:
+                    session = next(iter(self._ready))
+                    commit = session.next_commit(loop.time(), self._pass_s())
+                    if commit is None:
+                        self._ready.pop(session, None)
+                    else:
+                        await self.link.send(self._codec.encode(commit))
+        except LinkClosed:
+            pass

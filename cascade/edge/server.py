@@ -1,0 +1,342 @@
+"""The edge: sessions of many devices over many links, decoded by one engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..decoding import Sampling
+from ..errors import LinkClosed, SettingsError, WireError
+from ..links.base import Link, Listener
+from ..models.base import LanguageModel
+from ..models.runner import Runner
+from ..wire import (
+    PROTOCOL_VERSION,
+    Close,
+    Codec,
+    Error,
+    ErrorCode,
+    Hello,
+    Hint,
+    Limits,
+    Message,
+    Open,
+    Ping,
+    Pong,
+    Welcome,
+)
+from .decode import Committed, DecodeRequest
+from .engine import Engine
+from .peer import Peer
+from .session import Session, SessionKey
+from .settings import EdgeSettings
+
+__all__ = ["Authenticator", "EdgeServer"]
+
+Authenticator = Callable[[str, str], bool]
+"""(identity, token) -> may this device come in?"""
+
+
+class EdgeServer:
+    """Serves devices: `async with EdgeServer(...) as edge: edge.listen(listener)`; leaving hangs up."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        runner: Runner,
+        *,
+        name: str = "edge",
+        settings: EdgeSettings | None = None,
+        authenticate: Authenticator | None = None,
+    ) -> None:
+        self.name = name
+        self.settings = settings or EdgeSettings()
+        self.engine = Engine(model, runner, self.settings)
+        self._model = model
+        self._authenticate = authenticate
+        self._codec = Codec(model.vocab_size, self.settings.max_message_bytes)
+        self._sessions: dict[SessionKey, Session] = {}
+        self._by_alias: dict[tuple[str, int], Session] = {}
+        self._peers: dict[Session, Peer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> EdgeServer:
+        self._spawn(self.engine.run(), name=f"{self.name}-engine")
+        self._spawn(self._end_leases(), name=f"{self.name}-leases")
+        return self
+
+    async def __aexit__(self, *_exc_info: object) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def num_sessions(self) -> int:
+        """Open sessions, tombstones not counted."""
+        return sum(session.decode is not None for session in self._sessions.values())
+
+    def listen(self, listener: Listener) -> None:
+        """Serve every device that dials this listener, beside those served already."""
+        self._spawn(self._accept(listener), name=f"{self.name}-accept")
+
+    async def _accept(self, listener: Listener) -> None:
+        try:
+            while True:
+                self._spawn(self._serve(await listener.accept()), name=f"{self.name}-peer")
+        except LinkClosed:
+            pass
+        finally:
+            await listener.close()
+
+    async def _serve(self, link: Link) -> None:
+        peer = Peer(link, self._codec, lambda: self.engine.pass_s)
+        try:
+            await peer.serve(self._handle)
+        finally:
+            for session in [s for s, p in self._peers.items() if p is peer]:
+                del self._peers[session]
+
+    def _handle(self, peer: Peer, data: bytes) -> None:
+        try:
+            message = self._codec.decode(data)
+        except WireError as error:
+            peer.tell(Error(code=ErrorCode.BAD_MESSAGE, text=str(error)[:200]))
+            return
+        if isinstance(message, Hello):
+            self._on_hello(peer, message)
+        elif peer.identity is not None:
+            self._on_message(peer, peer.identity, message)
+        # Before HELLO nothing counts: it was lost or overtaken, and the device says it again with its OPEN.
+
+    def _on_message(self, peer: Peer, identity: str, message: Message) -> None:
+        match message:
+            case Hint():
+                self._on_hint(peer, identity, message)
+            case Open():
+                self._on_open(peer, identity, message)
+            case Close():
+                self._on_close(identity, message)
+            case Ping():
+                peer.tell(Pong(nonce=message.nonce))
+            case _:
+                text = f"{type(message).__name__} is not for an edge"
+                peer.tell(Error(code=ErrorCode.BAD_MESSAGE, text=text))
+
+    def _on_hello(self, peer: Peer, hello: Hello) -> None:
+        model = self._model
+        identity = peer.link.peer or hello.identity
+        if hello.version != PROTOCOL_VERSION:
+            text = f"this edge speaks version {PROTOCOL_VERSION} of the protocol, not {hello.version}"
+            peer.refuse(Error(code=ErrorCode.VERSION, text=text))
+        elif self._authenticate is not None and not self._authenticate(identity, hello.token):
+            peer.refuse(Error(code=ErrorCode.UNAUTHORIZED, text="unknown identity or wrong token"))
+        elif hello.model and hello.model != model.numerics:
+            text = f"this edge serves {model.numerics!r}, not {hello.model!r}"
+            peer.refuse(Error(code=ErrorCode.MODEL, text=text))
+        elif hello.vocab_fingerprint != model.vocab_fingerprint or hello.vocab_size != model.vocab_size:
+            text = "the draft's vocabulary is not the target's; use a draft made for this target"
+            peer.refuse(Error(code=ErrorCode.VOCABULARY, text=text))
+        else:
+            peer.identity = identity
+            peer.tell(
+                Welcome(
+                    version=PROTOCOL_VERSION,
+                    edge=self.name,
+                    model=model.numerics,
+                    vocab_fingerprint=model.vocab_fingerprint,
+                    vocab_size=model.vocab_size,
+                    numerics=model.numerics,
+                    limits=Limits(
+                        max_sessions=self.settings.max_sessions,
+                        run_ahead=self.settings.run_ahead,
+                        context_length=model.context_length,
+                        max_message_bytes=self.settings.max_message_bytes,
+                    ),
+                )
+            )
+
+    def _on_open(self, peer: Peer, identity: str, message: Open) -> None:
+        session = self._sessions.get((identity, message.session))
+        owner = self._by_alias.get((identity, message.alias))
+        if any(known is not None and message.generation < known.generation for known in (session, owner)):
+            return  # an older OPEN that was overtaken
+        request, refusal = self._read_request(message)
+        if request is None:
+            self._refuse_open(peer, message, *refusal)
+        elif session is None:
+            if owner is not None:
+                self._close(owner)  # the device gave the alias to a new session
+            self._open_new(peer, identity, message, request)
+        elif session.request != request:
+            self._refuse_open(peer, message, ErrorCode.SETTINGS_DIFFER, "this session has other settings")
+        elif session.was_closed:
+            self._refuse_open(peer, message, ErrorCode.CLOSED, "this session was closed; choose a new id")
+        elif message.generation > session.generation:
+            self._start(session, peer, message)
+        elif session.decode is not None:
+            session.repeat_answer()  # a duplicate, or our answer was lost
+            peer.commit(session)
+
+    def _open_new(self, peer: Peer, identity: str, message: Open, request: DecodeRequest) -> None:
+        if self.num_sessions >= self.settings.max_sessions:
+            self._refuse_open(peer, message, ErrorCode.OVERLOADED, "too many open sessions", 1000)
+            return
+        session = Session(
+            (identity, message.session),
+            alias=message.alias,
+            generation=message.generation,
+            request=request,
+            now_s=asyncio.get_running_loop().time(),
+        )
+        self._sessions[session.key] = session
+        self._start(session, peer, message)
+
+    def _read_request(self, message: Open) -> tuple[DecodeRequest | None, tuple[ErrorCode, str]]:
+        """The part of an OPEN that decides the text, or why it is refused."""
+        nothing = (ErrorCode.BAD_MESSAGE, "")
+        if not 1 <= message.prompt_length <= len(message.tokens):
+            return None, (ErrorCode.BAD_MESSAGE, "the prompt is empty, or longer than the tokens sent")
+        context_length = self._model.context_length
+        if message.prompt_length >= context_length:
+            text = f"a prompt of {message.prompt_length} tokens fills the context of {context_length}"
+            return None, (ErrorCode.CONTEXT, text)
+        try:
+            sampling = Sampling(
+                temperature=message.temperature,
+                top_k=message.top_k,
+                top_p=message.top_p,
+                min_p=message.min_p,
+                seed=message.seed,
+            )
+        except SettingsError as error:
+            return None, (ErrorCode.BAD_MESSAGE, str(error))
+        request = DecodeRequest(
+            prompt=message.tokens[: message.prompt_length],
+            sampling=sampling,
+            stop_ids=frozenset(message.stop_ids),
+            length_limit=min(message.prompt_length + message.max_new_tokens, context_length),
+        )
+        if len(message.tokens) > request.length_limit:
+            return None, (ErrorCode.LIMIT, "more tokens sent than the session may have")
+        return request, nothing
+
+    def _start(self, session: Session, peer: Peer, message: Open) -> None:
+        """Open the text at the engine, or resume it, and answer at once."""
+        if session.decode is None:
+            decode = self.engine.open(
+                session.request,
+                message.tokens,
+                patience_s=message.patience_s,
+                on_commit=lambda committed: self._on_commit(session, committed),
+                on_failure=lambda reason: self._on_failure(session, reason),
+            )
+        else:
+            decode = session.decode
+            self.engine.resume(decode, message.tokens, patience_s=message.patience_s)
+        previous = self._peers.get(session)
+        if previous is not None and previous is not peer:
+            previous.forget(session)
+        if self._by_alias.get((session.identity, session.alias)) is session:
+            del self._by_alias[session.identity, session.alias]
+        session.alias = message.alias
+        session.last_heard_s = asyncio.get_running_loop().time()
+        session.attach(decode, len(message.tokens), message.generation)
+        self._by_alias[session.identity, session.alias] = session
+        self._peers[session] = peer
+        peer.commit(session)
+
+    def _on_hint(self, peer: Peer, identity: str, hint: Hint) -> None:
+        session = self._by_alias.get((identity, hint.alias))
+        if session is None or hint.generation > session.generation:
+            # We restarted, or the OPEN was lost: the device opens again with all its tokens.
+            peer.tell(
+                Error(
+                    code=ErrorCode.UNKNOWN_SESSION,
+                    text="open it again",
+                    alias=hint.alias,
+                    generation=hint.generation,
+                )
+            )
+            return
+        decode = session.decode
+        if decode is None or hint.generation < session.generation or self._peers.get(session) is not peer:
+            return
+        now_s = asyncio.get_running_loop().time()
+        session.last_heard_s = now_s
+        self.engine.acknowledge(decode, hint.known)
+        if hint.stamp_ms is not None:
+            session.note_stamp(hint.stamp_ms, now_s)
+        if hint.tokens:
+            self.engine.hint(decode, hint.position, hint.prefix_hash, hint.tokens)
+        elif hint.position > hint.known:
+            session.repeat_from(max(hint.known, len(session.request.prompt)))
+            peer.commit(session)
+
+    def _on_close(self, identity: str, message: Close) -> None:
+        session = self._by_alias.get((identity, message.alias))
+        if session is not None and message.generation >= session.generation:
+            session.was_closed = True
+            self._close(session)
+
+    def _on_commit(self, session: Session, committed: Committed) -> None:
+        session.note_commit(committed)
+        peer = self._peers.get(session)
+        if peer is not None:
+            peer.commit(session)
+
+    def _on_failure(self, session: Session, reason: str) -> None:
+        peer = self._peers.get(session)
+        if peer is not None:
+            error = Error(
+                code=ErrorCode.INTERNAL, text=reason, alias=session.alias, generation=session.generation
+            )
+            peer.tell(error)
+        self._close(session)
+
+    def _close(self, session: Session) -> None:
+        """Leave a tombstone, so that a late duplicate of its OPEN does not bring it back."""
+        peer = self._peers.pop(session, None)
+        if peer is not None:
+            peer.forget(session)
+        if session.decode is not None:
+            self.engine.close(session.decode)
+            session.decode = None
+
+    async def _end_leases(self) -> None:
+        """Close what is silent for a lease; forget tombstones after another."""
+        loop = asyncio.get_running_loop()
+        lease_s = self.settings.lease_s
+        while True:
+            await asyncio.sleep(lease_s / 4)
+            now_s = loop.time()
+            for session in tuple(self._sessions.values()):
+                silent_s = now_s - session.last_heard_s
+                if silent_s > 2 * lease_s:
+                    self._forget(session)
+                elif silent_s > lease_s:
+                    self._close(session)
+
+    def _forget(self, session: Session) -> None:
+        self._close(session)
+        self._sessions.pop(session.key, None)
+        if self._by_alias.get((session.identity, session.alias)) is session:
+            del self._by_alias[session.identity, session.alias]
+
+    @staticmethod
+    def _refuse_open(
+        peer: Peer, message: Open, code: ErrorCode, text: str, retry_after_ms: int | None = None
+    ) -> None:
+        peer.tell(
+            Error(
+                code=code,
+                text=text,
+                alias=message.alias,
+                generation=message.generation,
+                retry_after_ms=retry_after_ms,
+            )
+        )
+
+    def _spawn(self, coroutine: object, *, name: str) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(coroutine, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,106 @@
+"""What the edge knows of a session beyond its text: its generation, and how far the device was told."""
+
+from __future__ import annotations
+
+from ..wire import Commit
+from .decode import Committed, Decode, DecodeRequest
+
+__all__ = ["Session", "SessionKey"]
+
+SessionKey = tuple[str, bytes]
+"""(identity, session id chosen by the device). Nobody reaches a session by its id alone."""
+
+MAX_COMMIT_TOKENS = 1024
+"""Tokens in one COMMIT; what is left follows in the next."""
+MAX_REPEATED_TAIL = 64
+"""Unacknowledged tokens that a COMMIT repeats on a link that was seen to lose messages."""
+REPEATS_AFTER_LOSS = 32
+"""Commits that repeat their tail after a loss was seen."""
+
+
+class Session:
+    """One session of one device. One that is over stays as a tombstone until its lease ends."""
+
+    def __init__(
+        self, key: SessionKey, *, alias: int, generation: int, request: DecodeRequest, now_s: float
+    ) -> None:
+        self.key = key
+        self.alias = alias
+        self.generation = generation
+        self.request = request
+        self.decode: Decode | None = None
+        """None: closed by its device, or silent for a lease; what is left wards off late duplicates."""
+        self.was_closed = False
+        """By its device: it does not come back. After a silence it may, in a newer generation."""
+        self.last_heard_s = now_s
+        self._sent = 0
+        self._num_hinted = 0
+        self._owes_answer = True
+        self._repeats_left = 0
+        self._stamp: tuple[int, float] | None = None
+
+    @property
+    def identity(self) -> str:
+        return self.key[0]
+
+    def attach(self, decode: Decode, prefix_length: int, generation: int) -> None:
+        """Opened, or opened again: the device has `prefix_length` tokens."""
+        self.decode = decode
+        self.generation = generation
+        self._sent = prefix_length
+        self._num_hinted = 0
+        self._owes_answer = True
+
+    def note_commit(self, committed: Committed) -> None:
+        self._num_hinted += committed.num_hinted
+
+    def note_stamp(self, stamp_ms: int, now_s: float) -> None:
+        """The newest stamp is echoed with the next commit, and how long it was held."""
+        self._stamp = (stamp_ms, now_s)
+
+    def repeat_answer(self) -> None:
+        self._owes_answer = True
+
+    def repeat_from(self, known: int) -> None:
+        """The device misses commits from `known` on."""
+        self._sent = min(self._sent, known)
+        self._repeats_left = REPEATS_AFTER_LOSS
+        self._num_hinted = 0
+
+    def next_commit(self, now_s: float, pass_s: float) -> Commit | None:
+        """What the device was not told yet. Built when it can be sent, so nothing stale ever waits.
+
+        With the echo of a stamp goes how long a pass takes now: a device needs neither more often.
+        """
+        decode = self.decode
+        if decode is None:
+            return None
+        head = decode.head
+        if self._sent >= head:
+            if not self._owes_answer:
+                return None
+            self._owes_answer = False
+            return Commit(alias=self.alias, generation=self.generation, position=self._sent, tokens=())
+        start = self._sent
+        if self._repeats_left:
+            self._repeats_left -= 1
+            start = max(min(start, decode.known), start - MAX_REPEATED_TAIL)
+        tokens = tuple(decode.hints.committed(start)[:MAX_COMMIT_TOKENS])
+        echo_ms = held_ms = step_ms = None
+        if self._stamp is not None:
+            echo_ms, held_ms = self._stamp[0], round((now_s - self._stamp[1]) * 1000)
+            step_ms = round(pass_s * 1000)
+            self._stamp = None
+        self._sent = start + len(tokens)
+        num_hinted, self._num_hinted = min(self._num_hinted, len(tokens)), 0
+        self._owes_answer = False
+        return Commit(
+            alias=self.alias,
+            generation=self.generation,
+            position=start,
+            tokens=tokens,
+            num_hinted=num_hinted,
+            echo_ms=echo_ms,
+            held_ms=held_ms,
+            step_ms=step_ms,
+        )

@@ -1,0 +1,37 @@
+"""What an operator may set about an edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..settings import check_int, check_number
+
+__all__ = ["EdgeSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeSettings:
+    """Limits and habits of one edge."""
+
+    max_fed_hints: int = 16
+    """Hint tokens of one session that one pass takes."""
+    max_buffered_hints: int = 256
+    """Hint tokens of one session that wait for a pass."""
+    max_patience_s: float = 3600.0
+    """A wish for more patience than this is cut."""
+    max_sessions: int = 1024
+    """Open sessions; beyond it an OPEN is refused."""
+    run_ahead: int = 256
+    """Tokens the edge commits beyond what the device is known to have."""
+    max_message_bytes: int = 1 << 20
+    lease_s: float = 60.0
+    """A session whose device is silent for this long is closed; its tombstone stays as long again."""
+
+    def __post_init__(self) -> None:
+        check_int("max_fed_hints", self.max_fed_hints, low=0)
+        check_int("max_buffered_hints", self.max_buffered_hints, low=1)
+        check_number("max_patience_s", self.max_patience_s, low=0)
+        check_int("max_sessions", self.max_sessions, low=1)
+        check_int("run_ahead", self.run_ahead, low=1)
+        check_int("max_message_bytes", self.max_message_bytes, low=256)
+        check_number("lease_s", self.lease_s, low=0.001)

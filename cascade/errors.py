@@ -1,0 +1,96 @@
+"""Every error that Cascade raises on purpose, in one tree.
+
+    CascadeError
+    ├── SettingsError             a setting is unknown or impossible; names the field
+    ├── WireError                 bytes that are no message of ours
+    ├── LinkError                 the way to the other side
+    │   ├── LinkClosed            it is gone; the session above may reconnect
+    │   └── LinkUnavailable       no edge could be reached at all
+    ├── ModelError                a model cannot be loaded, or cannot do what was asked of it
+    │   └── ContextExceeded       the text would outgrow the model's context
+    ├── RefusedError              the edge said no; carries its code and when to try again
+    ├── EngineError               a step of the edge's engine failed
+    └── VirtualTimeError          code under virtual time asked for the real world
+
+Errors carry their facts as attributes and say what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CascadeError",
+    "ContextExceeded",
+    "EngineError",
+    "LinkClosed",
+    "LinkError",
+    "LinkUnavailable",
+    "ModelError",
+    "RefusedError",
+    "SettingsError",
+    "VirtualTimeError",
+    "WireError",
+]
+
+
+class CascadeError(Exception):
+    """The root: catch this to catch everything that Cascade raises on purpose."""
+
+
+class SettingsError(CascadeError, ValueError):
+    """A setting is unknown or impossible."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class WireError(CascadeError):
+    """Bytes that are no message of ours. Decoding raises this and nothing else."""
+
+
+class LinkError(CascadeError):
+    """The way to the other side failed."""
+
+
+class LinkClosed(LinkError):
+    """The link is gone: closed by a side, or lost."""
+
+
+class LinkUnavailable(LinkError):
+    """No edge could be reached."""
+
+
+class ModelError(CascadeError):
+    """A model cannot be loaded, or cannot do what was asked of it."""
+
+
+class ContextExceeded(ModelError):
+    """The text would outgrow the model's context."""
+
+    def __init__(self, wanted: int, context_length: int) -> None:
+        super().__init__(
+            f"{wanted} tokens do not fit the model's context of {context_length}; "
+            "shorten the prompt or ask for fewer new tokens"
+        )
+        self.wanted = wanted
+        self.context_length = context_length
+
+
+class RefusedError(CascadeError):
+    """The edge said no."""
+
+    def __init__(self, code: str, text: str, retry_after_s: float | None = None) -> None:
+        retry = "" if retry_after_s is None else f" (try again in {retry_after_s:g} s)"
+        super().__init__(f"{code}: {text}{retry}")
+        self.code = code
+        self.text = text
+        self.retry_after_s = retry_after_s
+
+
+class EngineError(CascadeError):
+    """A step of the edge's engine failed; the sessions in it were told."""
+
+
+class VirtualTimeError(CascadeError):
+    """Code that runs in virtual time asked for a thread, a real socket, or waits for ever."""

@@ -1,0 +1,67 @@
+"""Benchmarks: each module in this folder is one, and has `run(**options) -> dict` of JSON-able figures.
+
+Options are keyword-only and have defaults. A benchmark that can be shortened takes `repeats`, or `quick`
+where fewer repeats are not enough. Its docstring's first line says what it measures. Figures carry their
+unit in the name.
+
+This is the only place in the library where a wall clock may be read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+import platform
+from types import ModuleType
+from typing import Any
+
+from cascade import __version__
+from cascade.errors import SettingsError
+
+__all__ = ["QUICK_REPEATS", "catalogue", "names", "run"]
+
+QUICK_REPEATS = 3
+
+
+def names() -> list[str]:
+    """The benchmarks there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def catalogue() -> dict[str, str]:
+    """Each benchmark's name, and what it measures."""
+    return {name: (inspect.getdoc(_module(name)) or "").partition("\n")[0] for name in names()}
+
+
+def run(name: str, *, quick: bool = False) -> dict[str, Any]:
+    """Run one benchmark: its figures, and on what they were measured."""
+    benchmark = _module(name).run
+    known = inspect.signature(benchmark).parameters
+    options: dict[str, Any] = {}
+    if quick and "quick" in known:
+        options["quick"] = True
+    elif quick and "repeats" in known:
+        options["repeats"] = QUICK_REPEATS
+    return {
+        "benchmark": name,
+        "cascade": __version__,
+        "machine": f"{platform.system()} {platform.machine()}, {_num_cores()} cores",
+        "python": platform.python_version(),
+        "quick": quick,
+        "figures": benchmark(**options),
+    }
+
+
+def _module(name: str) -> ModuleType:
+    if name not in names():
+        raise SettingsError("benchmark", f"there is no {name!r}; there are {', '.join(names())}, and all")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def _num_cores() -> int:
+    """Cores that this process may use; a container is often given fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,58 @@
+"""How a model's step takes time: in a thread of its own, or declared and slept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+__all__ = ["PacedRunner", "Runner", "ThreadRunner", "constant_cost"]
+
+T = TypeVar("T")
+
+
+class Runner(Protocol):
+    """One processor: runs one piece of work at a time, off the event loop's path."""
+
+    async def run(self, work: Callable[[], T], *, rows: int) -> T:
+        """Run `work`, a step that is `rows` tokens wide, and return what it returns."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ThreadRunner:
+    """Real models: a worker thread of its own, so that the loop goes on while torch computes."""
+
+    def __init__(self, name: str = "cascade-model") -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    async def run(self, work: Callable[[], T], *, rows: int) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class PacedRunner:
+    """Synthetic and paced models: computed inline, then the declared cost is slept, so virtual time works."""
+
+    def __init__(self, cost_s: Callable[[int], float]) -> None:
+        self._cost_s = cost_s
+        self._free_at_s = 0.0
+
+    async def run(self, work: Callable[[], T], *, rows: int) -> T:
+        now_s = asyncio.get_running_loop().time()
+        self._free_at_s = max(now_s, self._free_at_s) + self._cost_s(rows)
+        result = work()
+        await asyncio.sleep(self._free_at_s - now_s)
+        return result
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def constant_cost(seconds: float) -> Callable[[int], float]:
+    """A step that takes the same time whatever its width."""
+    return lambda rows: seconds

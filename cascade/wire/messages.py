@@ -1,0 +1,228 @@
+"""The messages of the protocol, as plain records.
+
+Every message stands alone: it means the same whatever was lost, doubled or reordered before it.
+`docs/wire.md` says what each is for and how it looks in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final, TypeAlias, TypeVar, dataclass_transform
+
+__all__ = [
+    "MAX_HINT_TOKENS",
+    "MAX_STOP_IDS",
+    "MAX_TOKENS",
+    "PROTOCOL_VERSION",
+    "Close",
+    "Commit",
+    "Error",
+    "ErrorCode",
+    "Hello",
+    "Hint",
+    "Keep",
+    "Limits",
+    "Message",
+    "Move",
+    "Open",
+    "Pen",
+    "Ping",
+    "Pong",
+    "Welcome",
+]
+
+PROTOCOL_VERSION: Final = 1
+MAX_TOKENS: Final = 1 << 18
+"""Most tokens in one OPEN, KEEP or COMMIT."""
+MAX_HINT_TOKENS: Final = 4096
+"""Most tokens in one HINT: far above any useful draft, far below what would hurt the edge."""
+MAX_STOP_IDS: Final = 256
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+def record(cls: type[T]) -> type[T]:
+    """A keyword-only, slotted, hashable dataclass that is frozen for type checkers only.
+
+    Freezing it at run time too would make each record more than twice as slow to build, and the
+    codec builds one per message.
+    """
+    return dataclass(slots=True, kw_only=True, unsafe_hash=True)(cls)
+
+
+class Pen(IntEnum):
+    """Who decides the next token after a KEEP."""
+
+    EDGE = 0
+    DEVICE = 1
+
+
+class ErrorCode(IntEnum):
+    """Why the other side said no."""
+
+    VERSION = 1
+    UNAUTHORIZED = 2
+    VOCABULARY = 3
+    MODEL = 4
+    UNKNOWN_SESSION = 5
+    SETTINGS_DIFFER = 6
+    LIMIT = 7
+    OVERLOADED = 8
+    CONTEXT = 9
+    BAD_MESSAGE = 10
+    INTERNAL = 11
+    DRAINING = 12
+    CLOSED = 13
+
+
+@record
+class Hello:
+    """The device introduces itself. `model` may be empty: any model will do."""
+
+    version: int
+    identity: str
+    token: str = field(repr=False)  # a secret; it must not reach a log
+    model: str
+    vocab_fingerprint: str
+    vocab_size: int
+
+
+@record
+class Limits:
+    """What the edge allows one device."""
+
+    max_sessions: int
+    run_ahead: int
+    context_length: int
+    max_message_bytes: int
+
+
+@record
+class Welcome:
+    """The edge's answer to HELLO. Sessions fail over only between edges of equal `numerics`."""
+
+    version: int
+    edge: str
+    model: str
+    vocab_fingerprint: str
+    vocab_size: int
+    numerics: str
+    limits: Limits
+
+
+@record
+class Open:
+    """Open a session, or resume it: `tokens` is the prompt plus all that is committed.
+
+    `top_k` 0, `top_p` 1 and `min_p` 0 each mean no cut.
+    """
+
+    session: bytes
+    alias: int
+    generation: int
+    tokens: tuple[int, ...]
+    prompt_length: int
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int
+    stop_ids: tuple[int, ...]
+    patience_s: float
+
+
+@record
+class Hint:
+    """Tokens the device thinks will follow `position`; commits are known to it up to `known`.
+
+    Without tokens it is an acknowledgement when `position == known`, and when `position > known`
+    it asks the edge to repeat its commits from `known` on; `prefix_hash` is then not sent and arrives as 0.
+    """
+
+    alias: int
+    generation: int
+    position: int
+    prefix_hash: int
+    tokens: tuple[int, ...]
+    known: int
+    stamp_ms: int | None = None
+
+
+@record
+class Keep:
+    """Tokens the device decided by itself; `pen` says who decides the one after them."""
+
+    alias: int
+    generation: int
+    position: int
+    tokens: tuple[int, ...]
+    pen: Pen
+
+
+@record
+class Commit:
+    """Tokens the edge decided, from `position` on; `num_hinted` of them were hinted.
+
+    `verdict` judges kept tokens, one flag each. `echo_ms` is the newest HINT's stamp, `held_ms` the time
+    it lay at the edge before this commit. `logprobs` has one number per token, in float32 precision.
+    """
+
+    alias: int
+    generation: int
+    position: int
+    tokens: tuple[int, ...]
+    num_hinted: int = 0
+    verdict: tuple[bool, ...] | None = None
+    echo_ms: int | None = None
+    held_ms: int | None = None
+    queue_ms: int | None = None
+    step_ms: int | None = None
+    logprobs: tuple[float, ...] | None = None
+
+
+@record
+class Close:
+    """The device is done with a session and knows its commits up to `known`."""
+
+    alias: int
+    generation: int
+    known: int
+
+
+@record
+class Move:
+    """This edge is draining: be with `edge` (empty: any other) within `deadline_ms`."""
+
+    edge: str
+    deadline_ms: int
+
+
+@record
+class Ping:
+    """Asks for a PONG with the same nonce."""
+
+    nonce: int
+
+
+@record
+class Pong:
+    """Answers a PING."""
+
+    nonce: int
+
+
+@record
+class Error:
+    """Something was refused; about the whole link when `alias` is None."""
+
+    code: ErrorCode
+    text: str
+    alias: int | None = None
+    generation: int | None = None
+    retry_after_ms: int | None = None
+
+
+Message: TypeAlias = Hello | Welcome | Open | Hint | Keep | Commit | Close | Move | Ping | Pong | Error

@@ -1,0 +1,62 @@
+"""The docs are true: snippets and examples run, help texts are what the command prints, links lead somewhere.
+
+A snippet is a fenced block marked `python`; those of one page run in order and share their names. A block
+that cannot run by itself is marked ```` ```python no-run ````, which keeps its colours.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SNIPPET = re.compile(r"^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<target>[^)#\s]+)")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@each_page
+def test_snippets_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # what a snippet writes does not stay
+    text = page.read_text(encoding="utf-8")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for match in SNIPPET.finditer(text):
+        # Empty lines in front, so that a traceback shows the page's own line numbers.
+        line = text.count("\n", 0, match.start("code"))
+        exec(compile("\n" * line + match["code"], str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_examples_run_as_they_stand(example: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", str(example)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@each_page
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    targets = [match["target"] for match in LINK.finditer(page.read_text(encoding="utf-8"))]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_help_texts_in_the_readme_are_up_to_date() -> None:
+    done = subprocess.run([sys.executable, ROOT / "tools/help_texts.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_has_every_commands_help() -> None:
+    from cascade.cli import app
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for info in app.registered_commands:
+        assert info.callback is not None
+        assert f"<!-- help: cascade {info.name or info.callback.__name__} -->" in readme
