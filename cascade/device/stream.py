@@ -21,11 +21,11 @@ from .drafter import Drafter
 from .guesses import Guesses
 from .policy import FOREVER_S, Policy
 from .tally import Tally
-from .window import SendClock, num_worth_sending, wants_one_more
+from .window import SendClock, farness, num_worth_sending, wants_one_more
 
 __all__ = ["Stream", "StreamRequest"]
 
-STAMP_EVERY_S = 2.0
+STAMP_EVERY_S = 4.0
 """How often a hint carries a stamp: link estimates age slowly, bytes count."""
 FIRST_REPEAT_S = 1.0
 """Silence before the device asks for a repeat, while it knows nothing of the link."""
@@ -79,6 +79,7 @@ class Stream:
         self._draft_step_s = Smoothed(1 / 8)
         self._pass_s = Smoothed(1 / 4)
         self._clock: SendClock | None = None
+        self._far = 1.0
         # For the app:
         self._news: deque[Token] = deque()
         self._has_news = asyncio.Event()
@@ -330,6 +331,7 @@ class Stream:
         """A commit came: the edge is half a round trip into its next pass."""
         rtt_s, pass_s = self._link.rtt_s, self._pass_s.value
         if rtt_s is not None and pass_s:
+            self._far = farness(rtt_s, pass_s)
             jitter_s = self._link.jitter_s
             self._clock = SendClock.after_commit(now_s, rtt_s=rtt_s, jitter_s=jitter_s, step_s=pass_s)
 
@@ -355,6 +357,7 @@ class Stream:
             num_sent=self._guesses.num_sent,
             num_unsent=self._guesses.num_unsent,
             agreement=self._agreement.chance,
+            far=self._far,
         )
 
     def _send_hint_at(self, when_s: float) -> None:
@@ -456,4 +459,5 @@ class Stream:
             num_chained=guesses.num_chained,
             num_sent=guesses.num_sent,
             agreement=self._agreement.chance,
+            far=self._far,
         )

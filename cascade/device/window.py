@@ -7,22 +7,39 @@ from dataclasses import dataclass
 
 from .policy import Policy
 
-__all__ = ["SendClock", "num_worth_sending", "wants_one_more"]
+__all__ = ["SendClock", "farness", "num_worth_sending", "wants_one_more"]
 
+NEAR_S = 0.2
+"""A round trip and two passes that take no longer than this make a link near."""
 MARGIN_S = 0.001
 """Hints aim to arrive this much before the pass that is to use them, and the link's jitter earlier."""
 
 
-def wants_one_more(policy: Policy, *, num_chained: int, num_sent: int, agreement: float) -> bool:
+def farness(rtt_s: float | None, pass_s: float | None) -> float:
+    """What a policy's least chances are multiplied with: 1 on a near link, less on a far one.
+
+    A guess that is needed and is not there costs a round trip. The longer that is, the less likely
+    guesses are worth their bytes and their energy.
+    """
+    if rtt_s is None or pass_s is None:
+        return 1.0
+    return min(1.0, NEAR_S / (rtt_s + 2 * pass_s))
+
+
+def wants_one_more(
+    policy: Policy, *, num_chained: int, num_sent: int, agreement: float, far: float
+) -> bool:
     """Draft another token behind `num_chained` undecided ones, `num_sent` of which are sent?"""
     if num_chained >= policy.window:
         return False
     if policy.waits_for_verdict:
         return num_sent == 0
-    return agreement ** (num_chained + 1) >= policy.min_chance
+    return agreement ** (num_chained + 1) >= policy.min_chance * far
 
 
-def num_worth_sending(policy: Policy, *, num_sent: int, num_unsent: int, agreement: float) -> int:
+def num_worth_sending(
+    policy: Policy, *, num_sent: int, num_unsent: int, agreement: float, far: float
+) -> int:
     """How many of the guesses not sent yet are worth their bytes; 0 if together they are no message's worth.
 
     A guess behind `num_sent` others is used only if all of these are. What is not worth sending now will
@@ -30,11 +47,12 @@ def num_worth_sending(policy: Policy, *, num_sent: int, num_unsent: int, agreeme
     """
     if policy.waits_for_verdict:
         return num_unsent
+    min_chance = policy.min_sent_chance * far
     hope = 0.0
     chance = agreement**num_sent
     for number in range(num_unsent):
         chance *= agreement
-        if chance < policy.min_sent_chance:
+        if chance < min_chance:
             return number if hope >= policy.min_hope else 0
         hope += chance
     return num_unsent if hope >= policy.min_hope else 0

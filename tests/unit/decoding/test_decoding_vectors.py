@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import decoding_vectors as reference
 import numpy as np
 import pytest
-from decoding_reference import reference
 
 from cascade.decoding import Sampling, cut, gumbel, hash_u32, lenient_prefix, pick, pick_rows, scores
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import decoding_vectors as reference
 import numpy as np
 import numpy.typing as npt
 import pytest
-from decoding_reference import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats

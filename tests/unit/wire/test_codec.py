@@ -11,7 +11,6 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_samples import SAMPLES, VOCAB_SIZE, examples, messages
 
 from cascade import wire
 from cascade.errors import SettingsError, WireError
@@ -31,6 +30,8 @@ from cascade.wire import (
     Welcome,
 )
 from cascade.wire.codec import LAYOUTS
+
+from .wire_samples import SAMPLES, VOCAB_SIZE, examples, messages
 
 CODEC = Codec(VOCAB_SIZE)
 KINDS = typing.get_args(Message)

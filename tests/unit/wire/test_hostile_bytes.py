@@ -12,11 +12,12 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_samples import SAMPLES, VOCAB_SIZE, examples
 
 import cascade.wire.codec
 from cascade.errors import WireError
 from cascade.wire import Codec, Commit, Hint, Message, Open, Ping
+
+from .wire_samples import SAMPLES, VOCAB_SIZE, examples
 
 CODEC = Codec(VOCAB_SIZE)
 TERSE = (

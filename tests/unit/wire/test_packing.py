@@ -7,7 +7,6 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_samples import examples
 
 from cascade.errors import WireError
 from cascade.wire.packing import (
@@ -18,6 +17,8 @@ from cascade.wire.packing import (
     unpack_bits,
     unpack_floats,
 )
+
+from .wire_samples import examples
 
 WIDTHS = [
     (1, 2),

@@ -6,9 +6,10 @@ import random
 
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_samples import examples
 
 from cascade.wire.hashing import HASH_START, extend, fold
+
+from .wire_samples import examples
 
 U32 = st.integers(0, (1 << 32) - 1)
 TOKENS = st.lists(st.integers(0, 49_151), max_size=30)

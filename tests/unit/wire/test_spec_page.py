@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from wire_samples import VOCAB_SIZE
 
 from cascade import wire
 from cascade.errors import WireError
@@ -19,6 +18,8 @@ from cascade.wire.hashing import HASH_START, extend, fold
 from cascade.wire.layout import REQUIRED, Layout
 from cascade.wire.packing import MAX_VERDICT
 from cascade.wire.shape import MAX_FIELDS
+
+from .wire_samples import VOCAB_SIZE
 
 PAGE = (Path(__file__).parents[3] / "docs" / "wire.md").read_text(encoding="utf-8")
 CODEC = Codec(VOCAB_SIZE)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_samples import examples
 
 from cascade.wire.hashing import HASH_START, extend, fold
 from cascade.wire.text import HashedText, common_prefix
+
+from .wire_samples import examples
 
 TOKENS = st.lists(st.integers(0, 5), max_size=12)
 

@@ -1,0 +1,143 @@
+"""The table that the design stands on, made by the real code in virtual time.
+
+Three ways to decode, five round trips, three drafts: milliseconds per token at the device, passes per
+token at the edge, payload bytes per token on the link. `REFERENCE` holds what an abstract event model
+said before the code was there; a figure that is off by more than a tenth wants an explanation.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from ..device import Policy
+from .simulation import Outcome, Setting, simulate
+
+__all__ = ["AGREEMENTS", "POLICIES", "REFERENCE", "RTTS_MS", "Figure", "make_table"]
+
+AGREEMENTS = (0.6, 0.8, 0.9)
+RTTS_MS = (0, 50, 100, 200, 400)
+POLICIES = ("ask-and-wait", "hint-driven", "patient")
+"""Classic speculation with its best k, hints with patience 0, hints with patience R + 10 ms."""
+
+REFERENCE: dict[tuple[float, str], tuple[float, ...]] = {
+    (0.6, "ask-and-wait"): (30, 52, 73, 115, 197),
+    (0.6, "hint-driven"): (32, 39, 44, 48, 50),
+    (0.6, "patient"): (29, 49, 69, 109, 189),
+    (0.8, "ask-and-wait"): (20, 32, 44, 66, 108),
+    (0.8, "hint-driven"): (19, 26, 31, 38, 46),
+    (0.8, "patient"): (18, 28, 39, 58, 99),
+    (0.9, "ask-and-wait"): (15, 21, 28, 39, 61),
+    (0.9, "hint-driven"): (12, 16, 20, 26, 35),
+    (0.9, "patient"): (12, 17, 22, 32, 51),
+}
+"""Milliseconds per token over `RTTS_MS`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One cell: means over seeds, with the standard error of the time."""
+
+    agreement: float
+    policy: str
+    rtt_ms: int
+    ms_per_token: float
+    standard_error_ms: float
+    passes_per_token: float
+    payload_bytes_per_token: float
+    best_k: int | None
+    reference_ms: float
+
+    @property
+    def deviation(self) -> float:
+        """From the reference, as a share of it."""
+        return self.ms_per_token / self.reference_ms - 1
+
+
+Point = tuple[float, str, int, int | None]
+"""(agreement, policy, round trip in ms, k): what one cell, or one candidate for it, is about."""
+
+
+def make_table(
+    *, num_seeds: int, num_tokens: int, on_progress: Callable[[int, int], None] | None = None
+) -> list[Figure]:
+    """Every cell of the table, computed on all cores."""
+    jobs = [
+        (point, _setting(point, num_tokens, seed)) for point in _points() for seed in range(1, num_seeds + 1)
+    ]
+    jobs.sort(key=lambda job: job[1].policy.waits_for_verdict)  # the long ones first
+    outcomes: dict[Point, list[Outcome]] = {}
+    with ProcessPoolExecutor(max_workers=_num_cores()) as pool:
+        try:
+            results = pool.map(simulate, [setting for _, setting in jobs])
+            for number, ((point, _), outcome) in enumerate(zip(jobs, results, strict=True), start=1):
+                outcomes.setdefault(point, []).append(outcome)
+                if on_progress is not None:
+                    on_progress(number, len(jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    figures = [_figure(point, found) for point, found in outcomes.items()]
+    cells = itertools.groupby(sorted(figures, key=_cell), key=_cell)
+    return [min(candidates, key=lambda figure: figure.ms_per_token) for _, candidates in cells]
+
+
+def _points() -> Iterable[Point]:
+    for agreement, rtt_ms in itertools.product(AGREEMENTS, RTTS_MS):
+        yield agreement, "hint-driven", rtt_ms, None
+        yield agreement, "patient", rtt_ms, None
+        expected_k = _expected_best_k(agreement, rtt_ms)
+        for k in {max(1, expected_k - 1), expected_k, expected_k + 1}:
+            yield agreement, "ask-and-wait", rtt_ms, k
+
+
+def _expected_best_k(agreement: float, rtt_ms: int, draft_ms: float = 5, pass_ms: float = 50) -> int:
+    """Where the textbook formula has its optimum; its neighbours are tried as well."""
+
+    def ms_per_token(k: int) -> float:
+        num_tokens = (1 - agreement ** (k + 1)) / (1 - agreement)
+        return (k * draft_ms + pass_ms + rtt_ms) / num_tokens
+
+    return min(range(1, 64), key=ms_per_token)
+
+
+def _setting(point: Point, num_tokens: int, seed: int) -> Setting:
+    agreement, policy_name, rtt_ms, k = point
+    if k is not None:
+        policy = Policy.ask_and_wait(k)
+    else:
+        policy = Policy.hint_driven(patience_s=rtt_ms / 1000 + 0.01 if policy_name == "patient" else 0)
+    return Setting(
+        agreement=agreement, rtt_s=rtt_ms / 1000, policy=policy, num_tokens=num_tokens, seed=seed
+    )
+
+
+def _figure(point: Point, outcomes: list[Outcome]) -> Figure:
+    agreement, policy, rtt_ms, k = point
+    times_ms = [outcome.summary.time_per_token_s * 1000 for outcome in outcomes]
+    error_ms = statistics.stdev(times_ms) / len(times_ms) ** 0.5 if len(times_ms) > 1 else 0.0
+    return Figure(
+        agreement=agreement,
+        policy=policy,
+        rtt_ms=rtt_ms,
+        ms_per_token=statistics.fmean(times_ms),
+        standard_error_ms=error_ms,
+        passes_per_token=statistics.fmean(outcome.passes_per_token for outcome in outcomes),
+        payload_bytes_per_token=statistics.fmean(outcome.payload_bytes_per_token for outcome in outcomes),
+        best_k=k,
+        reference_ms=REFERENCE[agreement, policy][RTTS_MS.index(rtt_ms)],
+    )
+
+
+def _cell(figure: Figure) -> tuple[float, int, int]:
+    return figure.agreement, POLICIES.index(figure.policy), figure.rtt_ms
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
