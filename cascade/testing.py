@@ -69,7 +69,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         return timer
 
     def _run_once(self) -> None:
-        """What `BaseEventLoop.run_forever` repeats: advance to the next timers if idle, then run what is ready."""
+        """What `run_forever` repeats: advance to the next timers if idle, then run what is ready."""
         ready = self._ready  # type: ignore[attr-defined]
         if not ready:
             self._advance(ready)
@@ -81,7 +81,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def _advance(self, ready: deque[asyncio.Handle]) -> None:
         """Jump to the earliest timer that still counts, and make all timers of that moment ready."""
         timers = self._timers
-        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]
+        while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
         if not timers:
             raise VirtualTimeError("every task waits for something that no timer will bring: a deadlock")

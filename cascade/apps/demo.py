@@ -88,7 +88,9 @@ def _cost_table(figures: list[Figure]) -> Table:
 
 def _print_verdict(console: Console, figures: list[Figure]) -> None:
     slowest_ms = max(figure.ms_per_token for figure in figures if figure.policy == "hint-driven")
-    console.print(f"Hint-driven decoding is never above {slowest_ms:.1f} ms a token: no slower than the cloud.")
+    console.print(
+        f"Hint-driven decoding is never above {slowest_ms:.1f} ms a token: no slower than the cloud."
+    )
     far = [figure for figure in figures if abs(figure.deviation) > TOLERANCE]
     worst = max(figures, key=lambda figure: abs(figure.deviation))
     console.print(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from ..decoding import Sampling
@@ -105,7 +105,7 @@ class Stream:
 
     # What the app sees
 
-    async def __aiter__(self) -> AsyncIterator[Token]:
+    async def __aiter__(self) -> AsyncGenerator[Token, None]:
         try:
             while True:
                 while self._news:
@@ -318,9 +318,9 @@ class Stream:
     def _end(self) -> None:
         self.is_ended = True
         self._owes_close = self.generation > 0
-        for timer in (self._send_timer, self._silence_timer):
-            if timer is not None:
-                timer.cancel()
+        self._cancel_sending()
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
         self._may_draft.set()
         self._has_news.set()
         self._notify(self)
@@ -339,6 +339,7 @@ class Stream:
         """Send the guesses now, as late as still serves the next pass, or not yet."""
         guesses, policy = self._guesses, self.request.policy
         if guesses.num_unsent == 0:
+            self._cancel_sending()
             return
         if policy.waits_for_verdict:
             if not self._wants_one_more():
@@ -350,6 +351,8 @@ class Stream:
             self._send_hint()
         elif self._num_worth_sending():
             self._send_hint_at(self._clock.next_send_s(now_s))
+        else:
+            self._cancel_sending()
 
     def _num_worth_sending(self) -> int:
         return num_worth_sending(
@@ -361,14 +364,16 @@ class Stream:
         )
 
     def _send_hint_at(self, when_s: float) -> None:
-        if self._send_timer is not None:
-            if self._send_timer.when() == when_s:
-                return
-            self._send_timer.cancel()
+        self._cancel_sending()
         self._send_timer = self._loop.call_at(when_s, self._send_hint)
 
+    def _cancel_sending(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
     def _send_hint(self) -> None:
-        self._send_timer = None
+        self._cancel_sending()
         if not self.is_ended:
             self._owes_hint = True
             self._notify(self)
@@ -435,7 +440,8 @@ class Stream:
                 # A rollback meanwhile: this guess continues a text that is no more.
                 if num_rollbacks == self._num_rollbacks and not self.is_ended:
                     self._guesses.add(guess)
-                    self._decide_sending(now_s)
+                    if self._send_timer is None:  # else it goes with the message that is planned
+                        self._decide_sending(now_s)
                     self._decide_drafting()
         except CascadeError as error:
             self.fail(error)

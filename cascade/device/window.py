@@ -26,9 +26,7 @@ def farness(rtt_s: float | None, pass_s: float | None) -> float:
     return min(1.0, NEAR_S / (rtt_s + 2 * pass_s))
 
 
-def wants_one_more(
-    policy: Policy, *, num_chained: int, num_sent: int, agreement: float, far: float
-) -> bool:
+def wants_one_more(policy: Policy, *, num_chained: int, num_sent: int, agreement: float, far: float) -> bool:
     """Draft another token behind `num_chained` undecided ones, `num_sent` of which are sent?"""
     if num_chained >= policy.window:
         return False
@@ -37,9 +35,7 @@ def wants_one_more(
     return agreement ** (num_chained + 1) >= policy.min_chance * far
 
 
-def num_worth_sending(
-    policy: Policy, *, num_sent: int, num_unsent: int, agreement: float, far: float
-) -> int:
+def num_worth_sending(policy: Policy, *, num_sent: int, num_unsent: int, agreement: float, far: float) -> int:
     """How many of the guesses not sent yet are worth their bytes; 0 if together they are no message's worth.
 
     A guess behind `num_sent` others is used only if all of these are. What is not worth sending now will

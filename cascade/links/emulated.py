@@ -11,7 +11,7 @@ import asyncio
 import random
 from dataclasses import dataclass
 
-from ..errors import LinkClosed
+from ..errors import LinkClosed, SettingsError
 from ..settings import check_int, check_number
 from .base import Link
 from .inbox import Inbox
@@ -61,6 +61,8 @@ class Shaper:
     """Decides when messages of one direction arrive. Times are seconds since the link was made."""
 
     def __init__(self, conditions: Conditions, *, seed: int, is_reliable: bool) -> None:
+        if is_reliable and conditions.loss >= 1:
+            raise SettingsError("loss", "must be below 1 on a reliable link, which repeats what was lost")
         self._conditions = conditions
         self._is_reliable = is_reliable
         self._random = random.Random(seed)
@@ -133,6 +135,7 @@ class EmulatedLink:
         self._down = Shaper(down or Conditions(), seed=2 * seed + 1, is_reliable=is_reliable)
         self._outbox: Inbox[bytes] = Inbox(QUEUE_MESSAGES)
         self._inbox: Inbox[bytes] = Inbox(QUEUE_MESSAGES)
+        self._num_overflown = 0
         self._tasks = (
             asyncio.create_task(self._pump_up(), name="emulated-up"),
             asyncio.create_task(self._pump_down(), name="emulated-down"),
@@ -141,6 +144,11 @@ class EmulatedLink:
     @property
     def peer(self) -> str:
         return self._inner.peer
+
+    @property
+    def num_dropped(self) -> int:
+        """Messages that never arrived, both directions together."""
+        return self._up.num_dropped + self._down.num_dropped + self._num_overflown
 
     async def send(self, data: bytes) -> None:
         if self._outbox.is_closed:
@@ -157,7 +165,11 @@ class EmulatedLink:
 
     def _shape(self, shaper: Shaper, inbox: Inbox[bytes], data: bytes) -> None:
         for arrival_s in shaper.arrivals(self._loop.time() - self._start_s, len(data)):
-            self._loop.call_at(self._start_s + arrival_s, inbox.offer, data)
+            self._loop.call_at(self._start_s + arrival_s, self._arrive, inbox, data)
+
+    def _arrive(self, inbox: Inbox[bytes], data: bytes) -> None:
+        if not inbox.offer(data) and not inbox.is_closed:
+            self._num_overflown += 1
 
     async def _pump_up(self) -> None:
         try:

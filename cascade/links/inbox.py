@@ -59,13 +59,16 @@ class Inbox(Generic[T]):
             finally:
                 self._reader = None
         item = self._items.popleft()
-        if self._writers:
-            _wake(self._writers.popleft())
+        self._wake_writers()
         return item
 
     def close(self) -> None:
         self._is_closed = True
         _wake(self._reader)
+        self._wake_writers()
+
+    def _wake_writers(self) -> None:
+        """All of them: one that was cancelled meanwhile would swallow a wake-up meant for the next."""
         while self._writers:
             _wake(self._writers.popleft())
 

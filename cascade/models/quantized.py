@@ -19,6 +19,7 @@ def quantize(module: Any, dtype: str) -> None:
         def __init__(self, plain: PlainLinear, *, head: bool) -> None:
             super().__init__()
             self.kernel = in_format(plain, dtype, head=head)
+            self.num_outputs = int(plain.weight.shape[0])
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             rows = x.reshape(-1, x.shape[-1])
@@ -31,9 +32,7 @@ def quantize(module: Any, dtype: str) -> None:
         for name, child in list(parent.named_children()):
             plain = _plain(child)
             if plain is not None:
-                replacement = Replacement(plain, head=child is head)
-                replacement.num_outputs = plain.weight.shape[0]
-                setattr(parent, name, replacement)
+                setattr(parent, name, Replacement(plain, head=child is head))
 
 
 def _plain(module: Any) -> PlainLinear | None:

@@ -3,8 +3,8 @@
 The target computes its logits from a rolling hash of *what its cache really holds*, so a cache that was
 not rolled back after a rejection gives other tokens, and a test sees it. The draft agrees with the
 target at a chosen rate, at every temperature: the target's logits live on one half of the vocabulary
-(which half, the text decides), and a draft that is to disagree puts its own on the other half. All rows of logits are
-drawn beforehand, so that a step costs a hash and a look-up: whole laboratories run on this pair.
+(which half, the text decides), and a draft that is to disagree puts its own on the other half. All rows
+of logits are drawn beforehand, so a step costs a hash and a look-up: whole laboratories run on this pair.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SyntheticTarget:
 
     def forward(self, feeds: Sequence[Feed]) -> NDArray[np.float32]:
         num_rows = len(self._bank) // 2
-        return self._bank[[state % num_rows for state in self._extend(feeds)]]
+        return _take(self._bank, [state % num_rows for state in self._extend(feeds)])
 
     def _make_bank(self, dice: np.random.Generator) -> NDArray[np.float32]:
         """Rows of logits, of which the hash of the text picks one; then the same on the wrong halves."""
@@ -133,7 +133,7 @@ class SyntheticDraft:
             state % num_rows + (num_rows if self._coin(state) >= self.chance(state) else 0)
             for state in self._target._extend(feeds)
         ]
-        return bank[rows]
+        return _take(bank, rows)
 
     def chance(self, state: int) -> float:
         """The chance that draft and target agree after this cache state."""
@@ -170,6 +170,12 @@ class SyntheticSequence:
 
     def release(self) -> None:
         del self.states[1:]
+
+
+def _take(bank: NDArray[np.float32], rows: list[int]) -> NDArray[np.float32]:
+    if len(rows) == 1:  # a view: what drafting does all day
+        return bank[rows[0] : rows[0] + 1]
+    return bank[rows]
 
 
 def _mix64(value: int) -> int:

@@ -12,7 +12,7 @@ from cascade.device import Device, Policy, ReconnectSettings, Stream
 from cascade.edge import EdgeServer, EdgeSettings
 from cascade.errors import LinkUnavailable
 from cascade.events import Token
-from cascade.links.base import Link
+from cascade.links.base import Dialer, Link
 from cascade.models.base import Feed, LanguageModel
 from cascade.testing import (
     BetaAgreement,
@@ -24,9 +24,14 @@ from cascade.testing import (
     SyntheticTarget,
     run_virtual,
 )
+from cascade.wire import Codec, Open
 
 EOS = 7
 LIMIT_S = 900.0
+VOCAB_SIZE = 64
+CODEC = Codec(VOCAB_SIZE)
+OPEN_TYPE = 3
+"""The first field of an OPEN; a one-byte integer behind the array's one byte."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,23 @@ class Answer:
     ask: Ask
     tokens: list[Token]
     finish_reason: str
+    num_opens: int
 
 
 @dataclass
 class Report:
+    """What one schedule contained, so that a campaign can show that its faults really happened."""
+
     answers: list[Answer]
-    num_restarts: int = 0
-    num_opens: int = 0
+    num_restarts: int
+    """Edges that were killed and came back."""
+    num_reopens: int
+    """Streams opened again."""
+    num_resumes: int
+    """Of these, with part of the answer already there."""
+    edges_used: frozenset[str]
+    num_lost: int
+    """Messages that the links dropped."""
 
 
 def target_alone(target: LanguageModel, ask: Ask) -> list[int]:
@@ -79,7 +94,7 @@ def check(target: LanguageModel, answer: Answer) -> None:
 def run_schedule(seed: int) -> Report:
     """Run one schedule and judge every answer."""
     dice = random.Random(seed)
-    target = SyntheticTarget(seed=seed, eos_ids=frozenset({EOS}))
+    target = SyntheticTarget(seed=seed, vocab_size=VOCAB_SIZE, eos_ids=frozenset({EOS}))
     report = run_virtual(_run(dice, target), limit_s=LIMIT_S)
     for answer in report.answers:
         check(target, answer)
@@ -92,6 +107,7 @@ class FlakyEdge:
     def __init__(self, name: str, target: SyntheticTarget, dice: random.Random) -> None:
         self.name = name
         self.num_restarts = 0
+        self.num_dialled = 0
         self._target = target
         self._dice = random.Random(dice.random())
         self._listener: MemoryListener | None = None
@@ -105,6 +121,7 @@ class FlakyEdge:
     async def dial(self) -> Link:
         if self._listener is None:
             raise LinkUnavailable(f"{self.name} is down")
+        self.num_dialled += 1
         return await self._listener.dial("phone")
 
     async def live(self) -> None:
@@ -128,6 +145,18 @@ class FlakyEdge:
         return 0.02 + 0.0005 * rows + stall_s
 
 
+class WatchedLink(EmulatedLink):
+    """Counts what goes up to resume a session."""
+
+    num_resumes = 0
+
+    async def send(self, data: bytes) -> None:
+        if data[1] == OPEN_TYPE:
+            message = CODEC.decode(data)
+            self.num_resumes += isinstance(message, Open) and len(message.tokens) > message.prompt_length
+        await super().send(data)
+
+
 async def _run(dice: random.Random, target: SyntheticTarget) -> Report:
     agreement = dice.choice(
         [dice.uniform(0, 1), dice.uniform(0.6, 0.95), 1.0, BetaAgreement(mean=0.8, concentration=1)]
@@ -140,15 +169,19 @@ async def _run(dice: random.Random, target: SyntheticTarget) -> Report:
     conditions = [_bad_conditions(dice) for _ in range(2)]
     is_reliable = dice.random() < 0.25
 
-    def dialer(edge: FlakyEdge):  # type: ignore[no-untyped-def]
+    links: list[WatchedLink] = []
+
+    def dialer(edge: FlakyEdge) -> Dialer:
         async def dial() -> Link:
-            return EmulatedLink(
+            link = WatchedLink(
                 await edge.dial(),
                 up=conditions[0],
                 down=conditions[1],
                 seed=link_dice.getrandbits(30),
                 is_reliable=is_reliable,
             )
+            links.append(link)
+            return link
 
         return dial
 
@@ -170,7 +203,14 @@ async def _run(dice: random.Random, target: SyntheticTarget) -> Report:
     await asyncio.gather(*lives, return_exceptions=True)
     left = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     assert not left, f"the run left tasks behind: {left}"
-    return Report(answers, num_restarts=sum(edge.num_restarts for edge in edges))
+    return Report(
+        answers,
+        num_restarts=sum(edge.num_restarts for edge in edges),
+        num_reopens=sum(answer.num_opens - 1 for answer in answers),
+        num_resumes=sum(link.num_resumes for link in links),
+        edges_used=frozenset(edge.name for edge in edges if edge.num_dialled),
+        num_lost=sum(link.num_dropped for link in links),
+    )
 
 
 async def _read(device: Device, ask: Ask) -> Answer:
@@ -183,14 +223,14 @@ async def _read(device: Device, ask: Ask) -> Answer:
     )
     async with contextlib.aclosing(aiter(stream)) as tokens:
         collected = [token async for token in tokens]
-    return Answer(ask, collected, stream.summary.finish_reason)
+    return Answer(ask, collected, stream.summary.finish_reason, stream.summary.num_opens)
 
 
 def _draw_ask(dice: random.Random) -> Ask:
     has_cuts = dice.random() < 0.5
     temperature = dice.choice([0.0, 0.7, 1.0])
     return Ask(
-        prompt=tuple(dice.randrange(64) for _ in range(dice.randint(1, 40))),
+        prompt=tuple(dice.randrange(VOCAB_SIZE) for _ in range(dice.randint(1, 40))),
         max_new_tokens=dice.randint(1, 50),
         sampling=Sampling(
             temperature=temperature,

@@ -129,7 +129,8 @@ def _agreement(model: Any, prompt: Sequence[int], reference: Sequence[int]) -> f
     sequence = model.new_sequence()
     rows = model.forward([Feed(sequence, [*prompt, *reference[:-1]], len(reference))])
     picks = rows.argmax(-1).tolist()
-    return round(sum(a == b for a, b in zip(picks, reference, strict=True)) / len(reference), 4)
+    same = sum(int(a == b) for a, b in zip(picks, reference, strict=True))
+    return round(same / len(reference), 4)
 
 
 def _greedy(model: Any, prompt: Sequence[int], num_tokens: int) -> list[int]:
