@@ -86,6 +86,7 @@ class Connection:
 
     async def run(self) -> None:
         """Until cancelled, or refused for good."""
+        loop = asyncio.get_running_loop()
         target = attempt = 0
         while self._failure is None:
             try:
@@ -93,10 +94,12 @@ class Connection:
             except LinkError as error:
                 log.info("cannot reach an edge: %s", error)
             else:
+                dialled_s = loop.time()
                 was_welcome = await self._use(link)
-                if was_welcome:
+                if was_welcome and loop.time() - dialled_s >= self._settings.ceiling_s:
                     attempt = 0
                     continue  # the same edge first: it may still have our sessions' caches
+                # An edge that welcomes us and hangs up is no better than one that is down.
             target += 1
             attempt += 1
             ceiling_s = min(self._settings.ceiling_s, self._settings.first_s * 2**attempt)
@@ -151,9 +154,14 @@ class Connection:
                         if stream.is_ended and self._streams.get(stream.alias) is stream:
                             del self._streams[stream.alias]
                         continue
-                    data = self._codec.encode(message)
+                    try:
+                        data = self._codec.encode(message)
+                    except WireError as error:
+                        stream.fail(error)  # too long for any message, say
+                        continue
                     stream.count_sent(message, len(data))
-                    await link.send(data)
+                    if not self._fail_if_too_long(stream):
+                        await link.send(data)
         except LinkClosed:
             pass
 
@@ -174,6 +182,17 @@ class Connection:
                 self._says_hello = True
                 for stream in self.streams:
                     stream.open()
+
+    def _fail_if_too_long(self, stream: Stream) -> bool:
+        """An edge cannot say whose message it did not read; its WELCOME says how long one may be."""
+        limit = None if self._welcome is None else self._welcome.limits.max_message_bytes
+        if limit is None or stream.num_open_bytes <= limit:
+            return False
+        text = (
+            f"the text takes {stream.num_open_bytes} bytes, and this edge reads {limit}; shorten the prompt"
+        )
+        stream.fail(RefusedError("limit", text))
+        return True
 
     def _on_bytes(self, data: bytes) -> None:
         try:
@@ -196,6 +215,7 @@ class Connection:
                 self._welcome = message
                 for stream in self.streams:
                     stream.limits = message.limits
+                    self._fail_if_too_long(stream)
             case Ping() | Pong() | Move():
                 pass
             case _:

@@ -91,6 +91,7 @@ class Device:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
         await asyncio.gather(*(stream.join() for stream in self._streams))
         self._streams.clear()
         if self._runner is not None:

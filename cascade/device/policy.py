@@ -58,4 +58,4 @@ class Policy:
         check_int("window", window, low=1)
         if patience_s == 0:
             return cls(window=window, patience_s=0, min_chance=0.03, min_sent_chance=0.03, min_hope=0.25)
-        return cls(window=window, patience_s=patience_s, min_chance=0.05, min_sent_chance=0.085, min_hope=0.6)
+        return cls(window=window, patience_s=patience_s, min_chance=0.05, min_sent_chance=0.07, min_hope=0.6)

@@ -7,12 +7,13 @@ guesses that a correction made worthless are never sent.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from ..decoding import Sampling
-from ..errors import CascadeError, RefusedError
+from ..errors import CascadeError, ModelError, RefusedError
 from ..events import Source, Summary, Token
 from ..measure import AgreementEstimator, LinkEstimator, Smoothed, stamp_ms
 from ..models.runner import Runner
@@ -24,6 +25,8 @@ from .tally import Tally
 from .window import SendClock, farness, num_worth_sending, wants_one_more
 
 __all__ = ["Stream", "StreamRequest"]
+
+log = logging.getLogger(__name__)
 
 STAMP_EVERY_S = 4.0
 """How often a hint carries a stamp: link estimates age slowly, bytes count."""
@@ -67,6 +70,8 @@ class Stream:
         self.limits: Limits | None = None
         """The edge's, known from WELCOME on."""
         self.is_ended = False
+        self.num_open_bytes = 0
+        """Size of the last OPEN."""
         self._loop = asyncio.get_running_loop()
         self._guesses = Guesses(request.prompt)
         self._drafter = drafter
@@ -137,6 +142,9 @@ class Stream:
 
     def open(self) -> None:
         """Open at the edge, or open again, with all tokens there are."""
+        if self.is_ended:
+            self._notify(self)  # ended while there was no link: nothing to open, perhaps a CLOSE to say
+            return
         self.generation = self._next_generation()
         self._tally.num_opens += 1
         self._owes_open = True
@@ -178,7 +186,8 @@ class Stream:
             return self._open_message()
         if self._missing_from is not None:
             position, self._missing_from = self._missing_from, None
-            return self._hint(position, 0, (), now_s)
+            if position > guesses.head:  # what was missing may have come meanwhile
+                return self._hint(position, 0, (), now_s)
         if self._owes_hint and guesses.num_unsent:
             self._owes_hint = False
             self._in_flight.append((guesses.sent, now_s))
@@ -191,6 +200,8 @@ class Stream:
     def count_sent(self, message: Message, num_bytes: int) -> None:
         if isinstance(message, Hint):
             self._tally.bytes_up += num_bytes
+        elif isinstance(message, Open):
+            self.num_open_bytes = num_bytes
 
     def on_commit(self, commit: Commit, num_bytes: int) -> None:
         """The edge decided: go on from there."""
@@ -289,7 +300,8 @@ class Stream:
 
     def _repeat_lost_hints(self, commit: Commit, now_s: float) -> None:
         """A hint that had time to arrive, and yet the edge decided alone: it was lost, so say it again."""
-        late_s = (self._link.rtt_s or FIRST_REPEAT_S) + 2 * (self._pass_s.value or 0.05) + 0.01
+        rtt_s = FIRST_REPEAT_S if self._link.rtt_s is None else self._link.rtt_s
+        late_s = rtt_s + 2 * (self._pass_s.value or 0.05) + 0.01
         was_lost = False
         while self._in_flight and self._in_flight[0][0] < self._guesses.head:
             _, sent_s = self._in_flight.popleft()
@@ -445,6 +457,9 @@ class Stream:
                     self._decide_drafting()
         except CascadeError as error:
             self.fail(error)
+        except Exception as error:
+            log.exception("a draft step failed")
+            self.fail(ModelError(f"the draft model failed: {error}"))
         finally:
             self._drafter.release()
 

@@ -247,8 +247,9 @@ class EdgeServer:
 
     def _on_hint(self, peer: Peer, identity: str, hint: Hint) -> None:
         session = self._by_alias.get((identity, hint.alias))
-        if session is None or hint.generation > session.generation:
-            # We restarted, or the OPEN was lost: the device opens again with all its tokens.
+        is_asleep = session is not None and session.decode is None and not session.was_closed
+        if session is None or is_asleep or hint.generation > session.generation:
+            # We restarted, its lease ended, or the OPEN was lost: the device opens again with all its tokens.
             peer.tell(
                 Error(
                     code=ErrorCode.UNKNOWN_SESSION,

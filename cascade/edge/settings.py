@@ -24,6 +24,7 @@ class EdgeSettings:
     run_ahead: int = 256
     """Tokens the edge commits beyond what the device is known to have."""
     max_message_bytes: int = 1 << 20
+    """Larger messages are refused unread; at least what the edge's own longest commit takes."""
     lease_s: float = 60.0
     """A session whose device is silent for this long is closed; its tombstone stays as long again."""
 
@@ -33,5 +34,5 @@ class EdgeSettings:
         check_number("max_patience_s", self.max_patience_s, low=0)
         check_int("max_sessions", self.max_sessions, low=1)
         check_int("run_ahead", self.run_ahead, low=1)
-        check_int("max_message_bytes", self.max_message_bytes, low=256)
+        check_int("max_message_bytes", self.max_message_bytes, low=8192)
         check_number("lease_s", self.lease_s, low=0.001)

@@ -9,7 +9,7 @@ class AgreementEstimator:
     """A Beta-Bernoulli mean over recent verdicts. Only compared tokens count: what stands behind the first
     disagreement of a chain was never judged."""
 
-    def __init__(self, *, prior: float = 0.7, prior_weight: float = 8.0, memory: float = 256.0) -> None:
+    def __init__(self, *, prior: float = 0.8, prior_weight: float = 4.0, memory: float = 256.0) -> None:
         self._num_agreed = prior * prior_weight
         self._num_judged = prior_weight
         self._memory = memory

@@ -93,19 +93,19 @@ def _lower_hint(message: Hint, packer: TokenPacker) -> Values:
         message.alias,
         message.generation,
         position,
-        position - message.known,
         _pack_guess(message, packer),
+        position - message.known,
         message.stamp_ms,
     )
 
 
 def _relate_hint(values: Values, width: int) -> None:
-    if values[4] > values[3]:
+    if values[5] > values[3]:
         raise WireError("HINT.behind: must not be above the position")
 
 
 def _lift_hint(values: Values, packer: TokenPacker) -> Hint:
-    _, alias, generation, position, behind, guess, stamp_ms = values
+    _, alias, generation, position, guess, behind, stamp_ms = values
     prefix_hash, tokens = _unpack_guess(guess, packer)
     return Hint(
         alias=alias,
@@ -224,10 +224,10 @@ STREAM_LAYOUTS: Final = (
             _ALIAS,
             _GENERATION,
             _POSITION,
-            Field("behind", _COUNT, 0),
             Field(
                 "guess", blob(0, None, f"prefix hash and at most {MAX_HINT_TOKENS} tokens, or nothing"), b""
             ),
+            Field("behind", _COUNT, 0),
             Field("stamp_ms", optional(_COUNT), None),
         ),
         _lower_hint,

@@ -158,9 +158,13 @@ class WatchedLink(EmulatedLink):
 
 
 async def _run(dice: random.Random, target: SyntheticTarget) -> Report:
-    agreement = dice.choice(
-        [dice.uniform(0, 1), dice.uniform(0.6, 0.95), 1.0, BetaAgreement(mean=0.8, concentration=1)]
-    )
+    agreements: list[float | BetaAgreement] = [
+        dice.uniform(0, 1),
+        dice.uniform(0.6, 0.95),
+        1.0,
+        BetaAgreement(mean=0.8, concentration=1),
+    ]
+    agreement = dice.choice(agreements)
     draft = SyntheticDraft(target, agreement=agreement, seed=dice.getrandbits(30))
     edges = [FlakyEdge(f"edge-{number}", target, dice) for number in range(2)]
     lives = [asyncio.create_task(edge.live()) for edge in edges]

@@ -280,7 +280,7 @@ def test_a_guess_is_the_hash_and_then_the_tokens(vocab_size: int) -> None:
     width = len(codec.encode(dataclasses.replace(hint, tokens=(258, 7, 0)))) - len(data)
     tokens = (258).to_bytes(width, "little") + (7).to_bytes(width, "little")
     fields = msgpack.unpackb(data)
-    assert fields[5:] == [b"\xc1\xb3" + tokens]
+    assert fields[4:] == [b"\xc1\xb3" + tokens, 7]
     for wrong in (
         b"\xc1",
         b"\xc1\xb3",
@@ -289,18 +289,18 @@ def test_a_guess_is_the_hash_and_then_the_tokens(vocab_size: int) -> None:
         b"\xc1\xb3" + tokens + b"\0",
     ):
         with pytest.raises(WireError, match=r"^HINT\.guess: must "):
-            codec.decode(msgpack.packb([*fields[:5], wrong]))
+            codec.decode(msgpack.packb([*fields[:4], wrong]))
     most = dataclasses.replace(hint, tokens=(299,) * MAX_HINT_TOKENS)
     assert codec.decode(codec.encode(most)) == most
     with pytest.raises(WireError, match=r"^HINT\.guess: must be at most"):
-        codec.decode(msgpack.packb([*fields[:5], bytes(2 + width * (MAX_HINT_TOKENS + 1))]))
+        codec.decode(msgpack.packb([*fields[:4], bytes(2 + width * (MAX_HINT_TOKENS + 1))]))
 
 
 @pytest.mark.parametrize("prefix_hash", [0, 0xB3C1, 0xFFFF, 1 << 16])
 def test_a_hint_without_tokens_carries_no_hash(prefix_hash: int) -> None:
     hint = Hint(alias=3, generation=2, position=412, prefix_hash=prefix_hash, tokens=(), known=405)
-    assert fields_of(hint) == [4, 3, 2, 412, 7]
-    assert fields_of(dataclasses.replace(hint, stamp_ms=9)) == [4, 3, 2, 412, 7, b"", 9]
+    assert fields_of(hint) == [4, 3, 2, 412, b"", 7]
+    assert fields_of(dataclasses.replace(hint, stamp_ms=9)) == [4, 3, 2, 412, b"", 7, 9]
     assert CODEC.decode(CODEC.encode(hint)) == dataclasses.replace(hint, prefix_hash=0)
 
 
