@@ -61,8 +61,8 @@ def cascade(
 @app.command()
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs for each figure; the mean is shown.")] = 3,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens in each run.")] = 1000,
+    runs: Annotated[int, typer.Option(min=1, help="Runs for each figure; the mean is shown.")] = 5,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens in each run.")] = 400,
 ) -> None:
     """Compare hint-driven decoding with its rivals, in virtual time.
 
@@ -71,11 +71,11 @@ def demo(
 
     \b
     Example:
-      cascade demo --seeds 6 --tokens 3000
+      cascade demo --runs 10 --tokens 3000
     """
     from .apps.demo import main as run_demo
 
-    raise typer.Exit(run_demo(json_output=as_json, seeds=seeds, tokens=tokens))
+    raise typer.Exit(run_demo(json_output=as_json, runs=runs, tokens=tokens))
 
 
 @app.command()

@@ -43,15 +43,15 @@ def num_worth_sending(policy: Policy, *, num_sent: int, num_unsent: int, agreeme
     """
     if policy.waits_for_verdict:
         return num_unsent
-    min_chance = policy.min_sent_chance * far
+    min_chance, min_hope = policy.min_sent_chance * far, policy.min_hope * far
     hope = 0.0
     chance = agreement**num_sent
     for number in range(num_unsent):
         chance *= agreement
         if chance < min_chance:
-            return number if hope >= policy.min_hope else 0
+            return number if hope >= min_hope else 0
         hope += chance
-    return num_unsent if hope >= policy.min_hope else 0
+    return num_unsent if hope >= min_hope else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ class Setting:
     policy: Policy
     num_tokens: int
     seed: int = 0
+    rotation: float = 0.0
+    """Of the draft's dice, see `SyntheticDraft`."""
     draft_step_s: float = 0.005
     pass_s: float = 0.050
     max_fed_hints: int = 16
@@ -46,7 +48,9 @@ def simulate(setting: Setting) -> Outcome:
 
 async def _simulate(setting: Setting) -> Outcome:
     target = SyntheticTarget(seed=setting.seed)
-    draft = SyntheticDraft(target, agreement=setting.agreement, seed=setting.seed + 1)
+    draft = SyntheticDraft(
+        target, agreement=setting.agreement, seed=setting.seed + 1, rotation=setting.rotation
+    )
     listener = MemoryListener()
     one_way = Conditions(delay_s=setting.rtt_s / 2)
 

@@ -100,14 +100,28 @@ class SyntheticTarget:
 
 
 class SyntheticDraft:
-    """A draft that agrees with a synthetic target at a chosen rate, or with chances drawn from a Beta."""
+    """A draft that agrees with a synthetic target at a chosen rate, or with chances drawn from a Beta.
 
-    def __init__(self, target: SyntheticTarget, *, agreement: float | BetaAgreement, seed: int = 1) -> None:
+    `rotation` turns all its dice by a part of a full turn. Runs whose rotations are spread evenly are each
+    as random as any, and together they agree at the chosen rate almost exactly: their mean settles with
+    far fewer tokens than that of runs with seeds of their own.
+    """
+
+    def __init__(
+        self,
+        target: SyntheticTarget,
+        *,
+        agreement: float | BetaAgreement,
+        seed: int = 1,
+        rotation: float = 0.0,
+    ) -> None:
+        check_number("rotation", rotation, low=0, high=1)
         if not isinstance(agreement, BetaAgreement):
             check_number("agreement", agreement, low=0, high=1)
         self._target = target
         self._agreement = agreement
         self._salt = _mix64(seed * 2 + 12345)
+        self._rotation = int(rotation * 2**64)
         self.vocab_size = target.vocab_size
         self.context_length = target.context_length
         self.eos_ids = target.eos_ids
@@ -143,7 +157,7 @@ class SyntheticDraft:
         return self._chances[_mix64(state ^ self._salt) & 0xFFFF]
 
     def _coin(self, state: int) -> float:
-        return _mix64(state + self._salt) / 2.0**64
+        return ((_mix64(state + self._salt) + self._rotation) & _MASK64) / 2.0**64
 
 
 class SyntheticSequence:
