@@ -24,25 +24,51 @@ __version__ = "0.1.0"
 __all__ = [
     "CascadeError",
     "ContextExceeded",
+    "Device",
+    "EdgeServer",
+    "EdgeSettings",
     "EngineError",
     "LinkClosed",
     "LinkError",
     "LinkUnavailable",
     "ModelError",
+    "Policy",
     "RefusedError",
+    "Sampling",
     "SettingsError",
+    "Source",
+    "Summary",
+    "Token",
     "VirtualTimeError",
     "WireError",
     "__version__",
 ]
 
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "Device": "cascade.device",
+    "EdgeServer": "cascade.edge",
+    "EdgeSettings": "cascade.edge",
+    "Policy": "cascade.device",
+    "Sampling": "cascade.decoding",
+    "Source": "cascade.events",
+    "Summary": "cascade.events",
+    "Token": "cascade.events",
+}
 """Public name -> module that has it, imported at first use (PEP 562).
 
 Each such name stands in `__all__` too, and for type checkers below as `from .module import Name as Name`.
 """
 
-if not typing.TYPE_CHECKING:
+if typing.TYPE_CHECKING:
+    from .decoding import Sampling as Sampling
+    from .device import Device as Device
+    from .device import Policy as Policy
+    from .edge import EdgeServer as EdgeServer
+    from .edge import EdgeSettings as EdgeSettings
+    from .events import Source as Source
+    from .events import Summary as Summary
+    from .events import Token as Token
+else:
 
     def __getattr__(name: str) -> object:
         if name not in _LAZY:

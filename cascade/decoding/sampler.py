@@ -22,7 +22,7 @@ from .dense import greedy_dense, pick_dense
 from .race import noisy_scores, winner
 from .sampling import Sampling
 
-__all__ = ["pick", "pick_rows", "pick_rows_torch", "probabilities", "score_of", "scores"]
+__all__ = ["as_numpy", "pick", "pick_rows", "pick_rows_torch", "probabilities", "score_of", "scores"]
 
 _DENSE_PLAIN = 4096
 _DENSE_CUT = 512
@@ -54,9 +54,9 @@ def pick_rows(logits: Any, samplings: Sequence[Sampling], positions: Sequence[in
     if not isinstance(logits, np.ndarray):
         if is_tensor(logits) and logits.device.type != "cpu":
             return pick_rows_torch(logits, samplings, positions)
-        logits = _as_numpy(logits)
+        logits = as_numpy(logits)
     elif logits.dtype.kind != "f" or logits.dtype.itemsize < 4:
-        logits = _as_numpy(logits)
+        logits = as_numpy(logits)
     plain: list[int] = []
     cut: list[int] = []
     for r, sampling in enumerate(samplings):
@@ -162,14 +162,14 @@ def _check(sound: npt.NDArray[Any]) -> None:
 
 
 def _checked_row(logits: Any) -> npt.NDArray[Any]:
-    row = _as_numpy(logits)
+    row = as_numpy(logits)
     if row.ndim != 1:
         raise ModelError(f"logits of one row must be [vocabulary], not of shape {row.shape}")
     _greedy(row[None])
     return row
 
 
-def _as_numpy(logits: Any) -> npt.NDArray[Any]:
+def as_numpy(logits: Any) -> npt.NDArray[Any]:
     """A NumPy array of at least float32; no copy of CPU tensors that already are."""
     if is_tensor(logits):
         if logits.element_size() < 4 or not logits.is_floating_point():

@@ -91,6 +91,9 @@ class Connection:
         while self._failure is None:
             try:
                 link = await self._dialers[target % len(self._dialers)]()
+            except RefusedError as error:
+                self._failure = error  # dialling again would change nothing
+                break
             except LinkError as error:
                 log.info("cannot reach an edge: %s", error)
             else:

@@ -112,17 +112,17 @@ class HintBuffer:
 
     def _chain_early(self) -> None:
         """Early hints whose beginning has come join the chain; those of the past are dropped."""
-        did_chain = True
-        while did_chain and self._early:
-            did_chain = False
-            for hint in self._early:
-                if hint.position > len(self._text):
+        while self._settle_one_early():
+            pass
+
+    def _settle_one_early(self) -> bool:
+        for hint in self._early:
+            if hint.position > len(self._text):
+                continue
+            if not self._chain(hint.position, hint.prefix_hash, hint.tokens):
+                if hint.position > self._head:
                     continue
-                if self._chain(hint.position, hint.prefix_hash, hint.tokens):
-                    did_chain = True
-                elif hint.position > self._head:
-                    continue
-                else:
-                    self.num_dropped += len(hint.tokens)
-                self._early.remove(hint)
-                break
+                self.num_dropped += len(hint.tokens)
+            self._early.remove(hint)
+            return True
+        return False

@@ -85,6 +85,10 @@ class TextTokenizer:
         found = self._tokenizer.token_to_id(token)
         return None if found is None else int(found)
 
+    def tokens(self) -> dict[str, int]:
+        """The vocabulary: each token's own string, as the tokenizer writes it, and its id."""
+        return {str(token): int(index) for token, index in self._tokenizer.get_vocab().items()}
+
     def chat_text(
         self, messages: Sequence[Mapping[str, Any]], *, generation: bool = True, **variables: Any
     ) -> str:

@@ -186,7 +186,11 @@ def test_a_full_queue_drops_and_an_emptied_one_does_not() -> None:
 def test_chances_are_as_stated(kind: str, chance: float) -> None:
     """Within three standard errors."""
     count = 20_000
-    link = shaper(seed=5, **{kind: chance})
+    link = {
+        "loss": shaper(seed=5, loss=chance),
+        "duplication": shaper(seed=5, duplication=chance),
+        "reordering": shaper(seed=5, reordering=chance),
+    }[kind]
     arrivals = [link.arrivals(float(number), 10) for number in range(count)]
     if kind == "loss":
         num_hit = sum(not times for times in arrivals)

@@ -67,7 +67,7 @@ TOKENS = st.lists(st.integers(0, 1), max_size=4)
 """Two tokens only, so that chains often meet again."""
 
 
-@settings(max_examples=600, derandomize=True, deadline=None)
+@settings(max_examples=300, derandomize=True, deadline=None)
 @given(st.data())
 def test_like_the_model(data: st.DataObject) -> None:
     naive = Naive(data.draw(st.lists(st.integers(0, 1), min_size=1, max_size=3)))
@@ -143,8 +143,7 @@ def test_a_hint_that_overtook_a_correction_waits_for_it() -> None:
 def test_an_early_hint_that_died_does_not_hold_up_the_next() -> None:
     buffer = buffer_of([1])
     offer(buffer, [1, 7], [8])
-    offer(buffer, [1, 9, 9], [5])
-    buffer.commit([9])
+    offer(buffer, [1, 9], [5])
     buffer.commit([9])
     assert buffer.usable(9) == [5]
 

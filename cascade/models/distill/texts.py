@@ -1,0 +1,73 @@
+"""What a draft learns from: prompts and the answers that the target gave, as token ids."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import ModelError
+from .files import write_lines
+
+__all__ = ["CHUNK_TEXTS", "Text", "chunks", "common_prefix", "read_texts", "write_texts"]
+
+CHUNK_TEXTS = 32
+"""Texts in a unit of work: what an interruption may cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One question and its answer."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return self.prompt + self.answer
+
+
+def read_texts(path: Path) -> list[Text]:
+    """Texts of a file of JSON lines `{"p": [prompt ids], "r": [answer ids]}`, plain or with gzip."""
+    try:
+        opened: Any = gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding="utf-8")
+        with opened as file:
+            return [_parse(line) for line in file if line.strip()]
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path} holds no texts: {error!r}; wanted are lines of JSON with token ids: "
+            '{"p": [prompt], "r": [answer]}'
+        ) from error
+
+
+def write_texts(path: Path, texts: Iterable[Text]) -> None:
+    lines = [json.dumps({"p": text.prompt, "r": text.answer}, separators=(",", ":")) for text in texts]
+    write_lines(path, lines)
+
+
+def chunks(texts: Sequence[Text]) -> list[Sequence[Text]]:
+    """The texts in units of work, in order."""
+    return [texts[at : at + CHUNK_TEXTS] for at in range(0, len(texts), CHUNK_TEXTS)]
+
+
+def common_prefix(texts: Sequence[Text]) -> tuple[int, ...]:
+    """The tokens that all prompts begin with, less one: a pass needs something to feed."""
+    if not texts:
+        return ()
+    first = min(text.prompt for text in texts)
+    last = max(text.prompt for text in texts)
+    length = 0
+    while length < min(len(first), len(last)) - 1 and first[length] == last[length]:
+        length += 1
+    return first[:length]
+
+
+def _parse(line: str) -> Text:
+    entry = json.loads(line)
+    text = Text(tuple(map(int, entry["p"])), tuple(map(int, entry["r"])))
+    if not text.prompt or not text.answer:
+        raise ValueError("a prompt or an answer is empty")
+    return text
