@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
@@ -17,7 +17,7 @@ DEV := $(VENV)/.dev-installed
 help: ## say what there is (this text)
 	@echo "Cascade: make TARGET, where TARGET is"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
-	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), VENV=$(VENV), PYTEST_ARGS (for example \"-n 2\" or \"-k wire\")"
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), VENV=$(VENV), PYTEST_ARGS (now \"$(PYTEST_ARGS)\"; for example \"-k wire\")"
 
 setup: $(DEV) ## install everything that tests and checks need into .venv
 	@echo "Ready: $(BIN)"

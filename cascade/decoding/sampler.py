@@ -34,7 +34,12 @@ def pick(logits: Any, sampling: Sampling, position: int) -> int:
     """The token for `position`, from the logits [V] before it; `ModelError` if those are broken."""
     if logits.ndim != 1:
         raise ModelError(f"logits of one row must be [vocabulary], not of shape {tuple(logits.shape)}")
-    if sampling.temperature == 0 and isinstance(logits, np.ndarray) and logits.shape[0]:
+    if (
+        sampling.temperature == 0
+        and isinstance(logits, np.ndarray)
+        and logits.size
+        and logits.dtype.kind == "f"
+    ):
         best = int(logits.argmax())  # the first of equals; a drafter of tiny models does little else
         if math.isfinite(logits[best]):
             return best

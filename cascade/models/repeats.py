@@ -27,6 +27,8 @@ class Repeat(NamedTuple):
 
     length: int
     token: int
+    num_places: int
+    """Places looked at, this one included, after which `token` came; 0 if after one of them it did not."""
 
 
 class RepeatIndex:
@@ -88,20 +90,24 @@ class RepeatIndex:
 
     def longest(self) -> Repeat | None:
         """The longest match of the text's end that the places looked at offer; of equals the latest."""
-        end = len(self.tokens)
+        tokens, end = self.tokens, len(self.tokens)
         for number, order in enumerate(ORDERS):
             chain = self._chains[number]
-            length, found = order - 1, 0  # hashes collide: a place counts by what it holds
+            found = num_places = length = 0
+            is_split = False
             place = chain[end]
             for _ in range(MAX_PLACES):
                 if not place:
                     break
                 shared = self._shared(place)
-                if shared > length:
-                    length, found = shared, place
+                if shared >= order:  # hashes collide: a place counts by what it holds
+                    num_places += 1
+                    is_split |= found > 0 and tokens[place] != tokens[found]
+                    if shared > length:
+                        length, found = shared, place
                 place = chain[place]
             if found:
-                return Repeat(length, self.tokens[found])
+                return Repeat(length, tokens[found], 0 if is_split else num_places)
         return None
 
     def _key(self, number: int, end: int) -> int:

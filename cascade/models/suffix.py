@@ -23,8 +23,14 @@ __all__ = ["Guess", "SuffixDraft", "SuffixSequence", "TrackRecord", "one_hot", "
 
 SURE = np.float32(1e4)
 """The logit of the token proposed, where all others have 0: no noise at any temperature in use changes that."""
-PRIORS = (0.02, 0.15, 0.4, 0.6, 0.8, 0.9, 0.95)
-"""Chance that a match of 0, 1, 2-3, 4-7, 8-15, 16-31, 32 or more tokens goes on, until verdicts say better."""
+PRIORS = (
+    (0.02, 0.11, 0.29, 0.42, 0.48, 0.71, 0.91),
+    (0.02, 0.21, 0.48, 0.71, 0.85, 0.93, 0.95),
+    (0.02, 0.48, 0.80, 0.91, 0.97, 0.98, 0.98),
+)
+"""The chance that a match goes on, until verdicts say better. Rows: the places found contradict each other,
+one place, several that agree; columns: 0, 1, 2-3, 4-7, 8-15, 16-31, 32 or more tokens long. These are the
+shares in 1,900 answers of SmolLM2-135M-Instruct to prompts of its own, free text most of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +38,17 @@ class Guess:
     """What suffix matching says about the next token."""
 
     token: int
-    length: int
-    """Tokens of the match it stands on; 0 for a guess out of thin air."""
+    kind: tuple[int, int]
+    """Row and column of PRIORS: guesses of one kind share a track record."""
     promise: float
-    """The chance that the target picks this token, as matches of this length fared so far."""
+    """The chance that the target picks this token, as guesses of this kind fared so far."""
 
 
 class SuffixDraft:
     """A language model that puts all mass on the continuation of the longest match with the text so far.
 
-    Speaks any vocabulary: give it the target's. Its sequences learn from verdicts how far matches of which
-    length are to be trusted in this text (`SuffixSequence.guess().promise`). They take what a device feeds
+    Speaks any vocabulary: give it the target's. Its sequences learn from verdicts how far which matches are to
+    be trusted in this text (`SuffixSequence.guess().promise`). They take what a device feeds
     for verdicts; a caller that feeds anything else gets the same guesses, with other promises.
     """
 
@@ -92,7 +98,7 @@ class SuffixSequence:
 
     def __init__(self) -> None:
         self._index = RepeatIndex()
-        self._records = [TrackRecord(prior) for prior in PRIORS]
+        self._records = [[TrackRecord(prior) for prior in row] for row in PRIORS]
         self._noted: dict[int, Guess] = {}
         """Position -> the guess for it that no verdict has judged."""
         self._is_cut = False
@@ -126,16 +132,17 @@ class SuffixSequence:
             self.decided = self.length
             for position in [position for position in self._noted if position < self.decided]:
                 guess = self._noted.pop(position)
-                self._record(guess.length).add(self.tokens[position] == guess.token)
+                self._record(guess.kind).add(self.tokens[position] == guess.token)
 
     def guess(self) -> Guess:
         """The next token as repeats have it. It will be judged, whether it is proposed or not."""
         repeat = self._index.longest()
         if repeat is None:  # nothing to stand on; a drafter still has to say something
-            length, token = 0, self.tokens[-1] if self.tokens else 0
+            kind, token = (0, 0), self.tokens[-1] if self.tokens else 0
         else:
-            length, token = repeat
-        guess = Guess(token, length, self._record(length).chance)
+            column = min(repeat.length.bit_length(), len(PRIORS[0]) - 1)
+            kind, token = (min(repeat.num_places, 2), column), repeat.token
+        guess = Guess(token, kind, self._record(kind).chance)
         self._noted[self.length] = guess
         return guess
 
@@ -152,7 +159,7 @@ class SuffixSequence:
         """A copy: there is no cache of floats to share."""
         twin = SuffixSequence()
         twin._index = self._index.copy()
-        twin._records = [record.copy() for record in self._records]
+        twin._records = [[record.copy() for record in row] for row in self._records]
         twin._noted = dict(self._noted)
         twin._is_cut, twin.decided, twin.offered = self._is_cut, self.decided, self.offered
         return twin
@@ -161,8 +168,8 @@ class SuffixSequence:
         self._index = RepeatIndex()
         self._noted.clear()
 
-    def _record(self, length: int) -> TrackRecord:
-        return self._records[min(length.bit_length(), len(PRIORS) - 1)]
+    def _record(self, kind: tuple[int, int]) -> TrackRecord:
+        return self._records[kind[0]][kind[1]]
 
 
 class TrackRecord:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..base import Feed
-from .texts import Text, common_prefix
+from .texts import Text, common_prefix, packed
 
 if TYPE_CHECKING:
     from ..huggingface import HuggingFaceModel
@@ -36,7 +36,7 @@ def teach(target: HuggingFaceModel, texts: Sequence[Text], num_best: int) -> dic
     prefix = common_prefix(texts)
     base = target.new_sequence()
     target.forward([Feed(base, prefix, 0)])
-    for group in _packed([len(text.tokens) - 1 - len(prefix) for text in texts]):
+    for group in packed([len(text.tokens) - 1 - len(prefix) for text in texts], PASS_ROWS):
         feeds = []
         for index in group:
             text = texts[index]
@@ -56,19 +56,3 @@ def teach(target: HuggingFaceModel, texts: Sequence[Text], num_best: int) -> dic
             feed.sequence.release()
     base.release()
     return {"ids": ids, "log_probs": log_probs}
-
-
-def _packed(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices in groups of at most PASS_ROWS tokens (or one text), the longest first."""
-    groups: list[list[int]] = []
-    room: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        for at, left in enumerate(room):
-            if left >= lengths[index]:
-                groups[at].append(index)
-                room[at] -= lengths[index]
-                break
-        else:
-            groups.append([index])
-            room.append(PASS_ROWS - lengths[index])
-    return groups

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import ModelError
 from .files import write_lines
 
-__all__ = ["CHUNK_TEXTS", "Text", "chunks", "common_prefix", "read_texts", "write_texts"]
+__all__ = ["CHUNK_TEXTS", "Text", "chunks", "common_prefix", "packed", "read_texts", "write_texts"]
 
 CHUNK_TEXTS = 32
 """Texts in a unit of work: what an interruption may cost."""
@@ -63,6 +63,22 @@ def common_prefix(texts: Sequence[Text]) -> tuple[int, ...]:
     while length < min(len(first), len(last)) - 1 and first[length] == last[length]:
         length += 1
     return first[:length]
+
+
+def packed(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Indices in groups whose lengths add up to at most `most` (a longer one stands alone), longest first."""
+    groups: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        for at, left in enumerate(room):
+            if left >= lengths[index]:
+                groups[at].append(index)
+                room[at] -= lengths[index]
+                break
+        else:
+            groups.append([index])
+            room.append(most - lengths[index])
+    return groups
 
 
 def _parse(line: str) -> Text:

@@ -58,7 +58,7 @@ def test_what_is_sent_carries_the_hash_of_all_before_it() -> None:
     assert these.take_unsent(9) == (1, HashedText([1]).hash_before(1), (2, 3, 4))
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.data())
 def test_guesses_follow_the_commits_whatever_is_guessed(data: st.DataObject) -> None:
     these = Guesses([0])

@@ -67,7 +67,7 @@ TOKENS = st.lists(st.integers(0, 1), max_size=4)
 """Two tokens only, so that chains often meet again."""
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True, deadline=None)
 @given(st.data())
 def test_like_the_model(data: st.DataObject) -> None:
     naive = Naive(data.draw(st.lists(st.integers(0, 1), min_size=1, max_size=3)))
