@@ -17,8 +17,9 @@ from ..settings import check_int
 from ..wire import PROTOCOL_VERSION, Hello
 from .connection import Connection, ReconnectSettings
 from .drafter import Drafter
+from .outbox import StreamRequest
 from .policy import Policy
-from .stream import Stream, StreamRequest
+from .stream import Stream
 
 __all__ = ["Device", "Vocabulary"]
 

@@ -10,42 +10,28 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 
-from ..decoding import Sampling
 from ..errors import CascadeError, ModelError, RefusedError
 from ..events import Source, Summary, Token
-from ..measure import AgreementEstimator, LinkEstimator, Smoothed, stamp_ms
+from ..measure import AgreementEstimator, LinkEstimator, Smoothed
 from ..models.runner import Runner
-from ..wire import Close, Commit, Error, ErrorCode, Hint, Limits, Message, Open
+from ..wire import Commit, Error, ErrorCode, Hint, Limits, Message, Open
 from .drafter import Drafter
 from .guesses import Guesses
-from .policy import FOREVER_S, Policy
+from .outbox import Outbox, StreamRequest
+from .policy import FOREVER_S
 from .tally import Tally
 from .window import SendClock, farness, num_worth_sending, wants_one_more
 
-__all__ = ["Stream", "StreamRequest"]
+__all__ = ["Stream"]
 
 log = logging.getLogger(__name__)
 
-STAMP_EVERY_S = 4.0
-"""How often a hint carries a stamp: link estimates age slowly, bytes count."""
 FIRST_REPEAT_S = 1.0
 """Silence before the device asks for a repeat, while it knows nothing of the link."""
 MAX_REPEAT_S = 4.0
 ACKNOWLEDGE_EVERY = 64
 """Tokens received without having said so, while the edge's run-ahead is not known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamRequest:
-    """What an app asks for."""
-
-    prompt: tuple[int, ...]
-    max_new_tokens: int
-    sampling: Sampling
-    stop_ids: frozenset[int]
-    policy: Policy
 
 
 class Stream:
@@ -64,9 +50,7 @@ class Stream:
         notify: Callable[[Stream], None],
     ) -> None:
         self.request = request
-        self.session_id = session_id
         self.alias = alias
-        self.generation = 0
         self.limits: Limits | None = None
         """The edge's, known from WELCOME on."""
         self.is_ended = False
@@ -94,15 +78,9 @@ class Stream:
         self._task: asyncio.Task[None] | None = None
         self._may_draft = asyncio.Event()
         self._num_rollbacks = 0
-        # Due to be said:
-        self._owes_open = self._owes_hint = self._owes_ack = self._owes_close = False
-        self._missing_from: int | None = None
-        self._acknowledged = self._guesses.head
-        self._opened_s: float | None = None
-        self._stamped_s = -STAMP_EVERY_S
+        # For the edge:
+        self._outbox = Outbox(request, self._guesses, session_id=session_id, alias=alias)
         self._send_timer: asyncio.TimerHandle | None = None
-        self._in_flight: deque[tuple[int, float]] = deque()
-        """(first position, time) of sent hints whose first position is not committed yet."""
         # Against silence:
         self._heard_s = self._loop.time()
         self._repeat_after_s = FIRST_REPEAT_S
@@ -145,12 +123,8 @@ class Stream:
         if self.is_ended:
             self._notify(self)  # ended while there was no link: nothing to open, perhaps a CLOSE to say
             return
-        self.generation = self._next_generation()
+        self._outbox.open(self._next_generation())
         self._tally.num_opens += 1
-        self._owes_open = True
-        self._missing_from = None
-        self._acknowledged = self._guesses.head
-        self._say_guesses_again()
         if self._task is None and self._drafter is not None:
             self._task = asyncio.create_task(self._draft(), name="drafter")
         self._watch_silence()
@@ -174,28 +148,7 @@ class Stream:
 
     def next_message(self, now_s: float) -> Message | None:
         """What the edge should hear next; None when there is nothing to say."""
-        guesses = self._guesses
-        if self._owes_close:
-            self._owes_close = False
-            return Close(alias=self.alias, generation=self.generation, known=guesses.head)
-        if self.is_ended:
-            return None
-        if self._owes_open:
-            self._owes_open = False
-            self._opened_s = now_s
-            return self._open_message()
-        if self._missing_from is not None:
-            position, self._missing_from = self._missing_from, None
-            if position > guesses.head:  # what was missing may have come meanwhile
-                return self._hint(position, 0, (), now_s)
-        if self._owes_hint and guesses.num_unsent:
-            self._owes_hint = False
-            self._in_flight.append((guesses.sent, now_s))
-            # At least one: an edge that waits for us waits for whatever there is.
-            return self._hint(*guesses.take_unsent(max(1, self._num_worth_sending())), now_s)
-        if self._owes_ack:
-            return self._hint(guesses.head, 0, (), now_s)
-        return None
+        return self._outbox.next_message(now_s, self._num_worth_sending)
 
     def count_sent(self, message: Message, num_bytes: int) -> None:
         if isinstance(message, Hint):
@@ -205,7 +158,7 @@ class Stream:
 
     def on_commit(self, commit: Commit, num_bytes: int) -> None:
         """The edge decided: go on from there."""
-        if commit.generation != self.generation or self.is_ended:
+        if commit.generation != self._outbox.generation or self.is_ended:
             return
         now_s = self._loop.time()
         self._heard_s = now_s
@@ -214,7 +167,7 @@ class Stream:
         self._measure(commit, now_s)
         num_known = self._guesses.head - commit.position
         if num_known < 0:
-            self._missing_from = commit.position
+            self._outbox.ask_for_commits_before(commit.position)
             self._notify(self)
             return
         tokens = commit.tokens[num_known:]
@@ -231,7 +184,7 @@ class Stream:
 
     def on_error(self, error: Error) -> None:
         """The edge refused something of this stream."""
-        if self.is_ended or (error.generation is not None and error.generation != self.generation):
+        if self.is_ended or (error.generation is not None and error.generation != self._outbox.generation):
             return
         if error.code is ErrorCode.UNKNOWN_SESSION:
             self.open()
@@ -239,50 +192,13 @@ class Stream:
             retry_after_s = None if error.retry_after_ms is None else error.retry_after_ms / 1000
             self.fail(RefusedError(error.code.name.lower(), error.text, retry_after_s))
 
-    # Messages
-
-    def _open_message(self) -> Open:
-        request = self.request
-        return Open(
-            session=self.session_id,
-            alias=self.alias,
-            generation=self.generation,
-            tokens=tuple(self._guesses.committed()),
-            prompt_length=len(request.prompt),
-            max_new_tokens=request.max_new_tokens,
-            temperature=request.sampling.temperature,
-            top_k=request.sampling.top_k,
-            top_p=request.sampling.top_p,
-            min_p=request.sampling.min_p,
-            seed=request.sampling.seed,
-            stop_ids=tuple(sorted(request.stop_ids)),
-            patience_s=request.policy.patience_s,
-        )
-
-    def _hint(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Hint:
-        self._acknowledged = self._guesses.head
-        self._owes_ack = False
-        stamp = None
-        if now_s - self._stamped_s >= STAMP_EVERY_S:
-            self._stamped_s = now_s
-            stamp = stamp_ms(now_s)
-        return Hint(
-            alias=self.alias,
-            generation=self.generation,
-            position=position,
-            prefix_hash=prefix_hash,
-            tokens=tokens,
-            known=self._guesses.head,
-            stamp_ms=stamp,
-        )
-
     # What a commit tells
 
     def _measure(self, commit: Commit, now_s: float) -> None:
-        if self._opened_s is not None:
+        if self._outbox.opened_s is not None:
             # The answer to OPEN comes at once: the first round trip for free.
-            self._link.add_round_trip(now_s - self._opened_s)
-            self._opened_s = None
+            self._link.add_round_trip(now_s - self._outbox.opened_s)
+            self._outbox.opened_s = None
         if commit.echo_ms is not None:
             self._link.add_echo(now_s, commit.echo_ms, commit.held_ms or 0)
         if commit.step_ms is not None:
@@ -296,18 +212,16 @@ class Stream:
             if self._drafter is not None:
                 self._drafter.roll_back(judgement.changed_from)
         if judgement.num_disagreed:
-            self._in_flight.clear()
+            self._outbox.forget_in_flight()
 
     def _repeat_lost_hints(self, commit: Commit, now_s: float) -> None:
         """A hint that had time to arrive, and yet the edge decided alone: it was lost, so say it again."""
         rtt_s = FIRST_REPEAT_S if self._link.rtt_s is None else self._link.rtt_s
         late_s = rtt_s + 2 * (self._pass_s.value or 0.05) + 0.01
-        was_lost = False
-        while self._in_flight and self._in_flight[0][0] < self._guesses.head:
-            _, sent_s = self._in_flight.popleft()
-            was_lost |= commit.num_hinted == 0 and now_s - sent_s > late_s
-        if was_lost:
-            self._say_guesses_again()
+        was_lost = self._outbox.has_lost_hint(sent_before_s=now_s - late_s)
+        if was_lost and commit.num_hinted == 0:
+            self._outbox.repeat_guesses()
+            self._notify(self)
 
     def _deliver(self, tokens: tuple[int, ...], num_hinted: int, now_s: float) -> None:
         head = self._guesses.head
@@ -329,7 +243,7 @@ class Stream:
 
     def _end(self) -> None:
         self.is_ended = True
-        self._owes_close = self.generation > 0
+        self._outbox.close()
         self._cancel_sending()
         if self._silence_timer is not None:
             self._silence_timer.cancel()
@@ -387,20 +301,14 @@ class Stream:
     def _send_hint(self) -> None:
         self._cancel_sending()
         if not self.is_ended:
-            self._owes_hint = True
+            self._outbox.send_guesses()
             self._notify(self)
-
-    def _say_guesses_again(self) -> None:
-        self._guesses.send_again()
-        self._in_flight.clear()
-        self._owes_hint = self._guesses.num_unsent > 0
-        self._notify(self)
 
     def _decide_acknowledging(self) -> None:
         """Without hints that carry it, acknowledge at half the edge's run-ahead."""
         every = ACKNOWLEDGE_EVERY if self.limits is None else max(1, self.limits.run_ahead // 2)
-        if self._guesses.head - self._acknowledged >= every:
-            self._owes_ack = True
+        if self._guesses.head - self._outbox.acknowledged >= every:
+            self._outbox.acknowledge()
             self._notify(self)
 
     # Against silence
@@ -417,8 +325,9 @@ class Stream:
         if now_s >= self._heard_s + self._repeat_after_s - 1e-9:
             self._heard_s = now_s
             self._repeat_after_s = min(2 * self._repeat_after_s, MAX_REPEAT_S)
-            self._missing_from = self._guesses.head + 1
-            self._say_guesses_again()
+            self._outbox.ask_for_commits_before(self._guesses.head + 1)
+            self._outbox.repeat_guesses()
+            self._notify(self)
         self._watch_silence()
 
     def _normal_silence_s(self) -> float:

@@ -143,7 +143,7 @@ async def test_two_devices_on_one_edge_do_not_meet() -> None:
     ):
         # The same seed of both devices: the same session ids, aliases and generations.
         streams = [first.stream([1, 2], max_new_tokens=50), second.stream([3, 4], max_new_tokens=50)]
-        assert streams[0].session_id == streams[1].session_id
+        assert streams[0]._outbox.session_id == streams[1]._outbox.session_id
         one, two = await asyncio.gather(*(read(stream) for stream in streams))
         assert [token.id for token in one] == greedy(TARGET, [1, 2], 50)
         assert [token.id for token in two] == greedy(TARGET, [3, 4], 50)

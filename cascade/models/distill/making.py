@@ -130,8 +130,8 @@ class _Making:
             return self._ready_texts(text)
         source: PromptSource
         if prompts is not None:
-            source = WrittenPrompts(prompts, self._tokenizer)
-            held = _num_held_out(source.count, self._settings)
+            written = WrittenPrompts(prompts, self._tokenizer)
+            source, held = written, _num_held_out(written.count, self._settings)
         else:
             source = InventedPrompts(self.target, self._tokenizer, self._settings)
             held = self._settings.held_out
@@ -155,19 +155,19 @@ class _Making:
         self.say("texts", wanted, wanted, f"{len(found)} texts")
         if not found:
             raise ModelError("there are too few prompts: at least two are needed, one of them for the exam")
-        path = self._state / "held_out.jsonl.gz"
+        path = self._state / "held_out.json"
         if not path.is_file():
-            write_texts(path, [Text(prompt, prompt[-1:]) for prompt in source.prompts(0, held)])
-        return found, [one.prompt for one in read_texts(path)]
+            write_json(path, {"prompts": source.prompts(0, held)})
+        return found, [tuple(prompt) for prompt in read_json(path)["prompts"]]
 
     def vocabulary(self, texts: Sequence[Text]) -> VocabularyMap:
         """Chosen once: a draft's ids stay what they are when more text is learnt from."""
         folder = self._state / "vocabulary"
         if not has_vocabulary_map(folder):
-            target = self.target
-            always = {token for token in (*target.eos_ids, *_special_ids(self._module())) if token >= 0}
-            kept = choose_vocabulary(texts, self._settings.vocab, frozenset(always), target.vocab_size)
-            embedding = self._module().get_input_embeddings().weight.detach()
+            target, module = self.target, self._module()
+            always = target.eos_ids | _special_ids(module)
+            kept = choose_vocabulary(texts, self._settings.vocab, always, target.vocab_size)
+            embedding = module.get_input_embeddings().weight.detach()
             vocabulary = VocabularyMap(
                 kept=kept,
                 inputs=nearest_kept(embedding, kept),
@@ -400,10 +400,10 @@ def _num_held_out(available: int, settings: DistillSettings) -> int:
     return min(settings.held_out, max(1, available // 10))
 
 
-def _special_ids(module: Any) -> list[int]:
+def _special_ids(module: Any) -> frozenset[int]:
     config = module.config.get_text_config()
     found = [getattr(config, name, None) for name in ("bos_token_id", "pad_token_id")]
-    return [token for token in found if isinstance(token, int)]
+    return frozenset(token for token in found if isinstance(token, int) and token >= 0)
 
 
 def _machine() -> str:

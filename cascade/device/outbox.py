@@ -1,0 +1,149 @@
+"""What a stream has to tell the edge: facts that are due, turned into a message when the link takes one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..decoding import Sampling
+from ..measure import stamp_ms
+from ..wire import Close, Hint, Message, Open
+from .guesses import Guesses
+from .policy import Policy
+
+__all__ = ["Outbox", "StreamRequest"]
+
+STAMP_EVERY_S = 4.0
+"""How often a hint carries a stamp: link estimates age slowly, bytes count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRequest:
+    """What an app asks for."""
+
+    prompt: tuple[int, ...]
+    max_new_tokens: int
+    sampling: Sampling
+    stop_ids: frozenset[int]
+    policy: Policy
+
+
+class Outbox:
+    """Knows what is due, in the order in which the edge needs it: OPEN, asking again, guesses, thanks."""
+
+    def __init__(self, request: StreamRequest, guesses: Guesses, *, session_id: bytes, alias: int) -> None:
+        self.alias = alias
+        self.generation = 0
+        self.opened_s: float | None = None
+        """When the last OPEN went out; None once its answer was heard."""
+        self.acknowledged = guesses.head
+        """The edge was told that we have everything before this position."""
+        self._request = request
+        self._guesses = guesses
+        self.session_id = session_id
+        self._owes_open = self._owes_guesses = self._owes_acknowledgement = self._owes_close = False
+        self._is_closed = False
+        self._missing_before: int | None = None
+        self._stamped_s = -STAMP_EVERY_S
+        self._in_flight: deque[tuple[int, float]] = deque()
+        """(first position, time) of hints whose first position is not committed yet."""
+
+    def open(self, generation: int) -> None:
+        """Begin anew: whatever was due or under way belongs to an older life."""
+        self.generation = generation
+        self._owes_open = True
+        self._missing_before = None
+        self.acknowledged = self._guesses.head
+        self.repeat_guesses()
+
+    def ask_for_commits_before(self, position: int) -> None:
+        self._missing_before = position
+
+    def send_guesses(self) -> None:
+        self._owes_guesses = True
+
+    def repeat_guesses(self) -> None:
+        """Hints that were sent may be lost."""
+        self._guesses.send_again()
+        self._in_flight.clear()
+        self._owes_guesses = self._guesses.num_unsent > 0
+
+    def acknowledge(self) -> None:
+        self._owes_acknowledgement = True
+
+    def close(self) -> None:
+        """Say goodbye, if the edge ever heard of us, and nothing else any more."""
+        self._owes_close = self.generation > 0
+        self._is_closed = True
+
+    def forget_in_flight(self) -> None:
+        """The guesses under way were contradicted: nobody waits for them."""
+        self._in_flight.clear()
+
+    def has_lost_hint(self, *, sent_before_s: float) -> bool:
+        """Were positions committed whose hint went out before then? Forgets hints that commits reached."""
+        is_lost = False
+        while self._in_flight and self._in_flight[0][0] < self._guesses.head:
+            is_lost |= self._in_flight.popleft()[1] < sent_before_s
+        return is_lost
+
+    def next_message(self, now_s: float, num_worth_sending: Callable[[], int]) -> Message | None:
+        """What the edge should hear next; None when there is nothing to say."""
+        guesses = self._guesses
+        if self._owes_close:
+            self._owes_close = False
+            return Close(alias=self.alias, generation=self.generation, known=guesses.head)
+        if self._is_closed:
+            return None
+        if self._owes_open:
+            self._owes_open = False
+            self.opened_s = now_s
+            return self._open_message()
+        if self._missing_before is not None:
+            position, self._missing_before = self._missing_before, None
+            if position > guesses.head:  # what was missing may have come meanwhile
+                return self._hint(position, 0, (), now_s)
+        if self._owes_guesses and guesses.num_unsent:
+            self._owes_guesses = False
+            self._in_flight.append((guesses.sent, now_s))
+            # At least one: an edge that waits for us waits for whatever there is.
+            return self._hint(*guesses.take_unsent(max(1, num_worth_sending())), now_s)
+        if self._owes_acknowledgement:
+            return self._hint(guesses.head, 0, (), now_s)
+        return None
+
+    def _open_message(self) -> Open:
+        request = self._request
+        return Open(
+            session=self.session_id,
+            alias=self.alias,
+            generation=self.generation,
+            tokens=tuple(self._guesses.committed()),
+            prompt_length=len(request.prompt),
+            max_new_tokens=request.max_new_tokens,
+            temperature=request.sampling.temperature,
+            top_k=request.sampling.top_k,
+            top_p=request.sampling.top_p,
+            min_p=request.sampling.min_p,
+            seed=request.sampling.seed,
+            stop_ids=tuple(sorted(request.stop_ids)),
+            patience_s=request.policy.patience_s,
+        )
+
+    def _hint(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Hint:
+        self.acknowledged = self._guesses.head
+        self._owes_acknowledgement = False
+        stamp = None
+        if now_s - self._stamped_s >= STAMP_EVERY_S:
+            self._stamped_s = now_s
+            stamp = stamp_ms(now_s)
+        return Hint(
+            alias=self.alias,
+            generation=self.generation,
+            position=position,
+            prefix_hash=prefix_hash,
+            tokens=tokens,
+            known=self._guesses.head,
+            stamp_ms=stamp,
+        )
