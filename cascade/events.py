@@ -45,4 +45,4 @@ class Summary:
     num_opens: int
     """1, and one more for every time the session was opened again."""
     finish_reason: str
-    """`stop` or `length`."""
+    """`stop` or `length`; `cancelled` by the app, or `error`; empty while it runs."""

@@ -114,6 +114,7 @@ class Stream:
     def cancel(self) -> None:
         """End the stream: the edge is told, and the drafter stops after its step."""
         if not self.is_ended:
+            self._tally.finish_reason = "cancelled"
             self._end()
 
     # What the connection does with it
@@ -134,6 +135,7 @@ class Stream:
     def fail(self, failure: CascadeError) -> None:
         if not self.is_ended:
             self._failure = failure
+            self._tally.finish_reason = "error"
             self._end()
 
     @property

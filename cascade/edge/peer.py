@@ -19,6 +19,7 @@ __all__ = ["Peer"]
 
 MAX_CONTROL_MESSAGES = 32
 """Answers other than commits that wait for a slow link; more are dropped, the oldest first."""
+SAY_UNKNOWN_EVERY_S = 0.5
 
 
 class Peer:
@@ -34,6 +35,7 @@ class Peer:
         self._ready: dict[Session, None] = {}
         self._wake = asyncio.Event()
         self._is_ending = False
+        self._said_unknown: dict[int, tuple[int, float]] = {}
 
     def tell(self, message: Message) -> None:
         """Send a message other than a commit."""
@@ -49,6 +51,14 @@ class Peer:
         """This session has something to say."""
         self._ready[session] = None
         self._wake.set()
+
+    def may_say_unknown(self, alias: int, generation: int, now_s: float) -> bool:
+        """A device sends more hints before it hears that we know nothing of them: once in a while will do."""
+        said_generation, said_s = self._said_unknown.get(alias, (-1, 0.0))
+        if said_generation == generation and now_s - said_s < SAY_UNKNOWN_EVERY_S:
+            return False
+        self._said_unknown[alias] = (generation, now_s)  # an alias is a byte, so this is bounded
+        return True
 
     def forget(self, session: Session) -> None:
         self._ready.pop(session, None)

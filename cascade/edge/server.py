@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 from ..decoding import Sampling
@@ -32,6 +33,9 @@ from .session import Session, SessionKey
 from .settings import EdgeSettings
 
 __all__ = ["Authenticator", "EdgeServer"]
+
+TOMBSTONES_PER_SESSION = 4
+"""Sessions remembered, tombstones included, for each that may be open."""
 
 Authenticator = Callable[[str, str], bool]
 """(identity, token) -> may this device come in?"""
@@ -167,12 +171,13 @@ class EdgeServer:
             if owner is not None:
                 self._close(owner)  # the device gave the alias to a new session
             self._open_new(peer, identity, message, request)
-        elif session.request != request:
-            self._refuse_open(peer, message, ErrorCode.SETTINGS_DIFFER, "this session has other settings")
         elif session.was_closed:
             self._refuse_open(peer, message, ErrorCode.CLOSED, "this session was closed; choose a new id")
+        elif session.request not in (request, None):
+            self._refuse_open(peer, message, ErrorCode.SETTINGS_DIFFER, "this session has other settings")
         elif message.generation > session.generation:
-            self._start(session, peer, message)
+            session.request = request
+            self._start(session, peer, message, request)
         elif session.decode is not None:
             session.repeat_answer()  # a duplicate, or our answer was lost
             peer.commit(session)
@@ -188,8 +193,9 @@ class EdgeServer:
             request=request,
             now_s=asyncio.get_running_loop().time(),
         )
+        self._bury_oldest()
         self._sessions[session.key] = session
-        self._start(session, peer, message)
+        self._start(session, peer, message, request)
 
     def _read_request(self, message: Open) -> tuple[DecodeRequest | None, tuple[ErrorCode, str]]:
         """The part of an OPEN that decides the text, or why it is refused."""
@@ -220,11 +226,11 @@ class EdgeServer:
             return None, (ErrorCode.LIMIT, "more tokens sent than the session may have")
         return request, nothing
 
-    def _start(self, session: Session, peer: Peer, message: Open) -> None:
+    def _start(self, session: Session, peer: Peer, message: Open, request: DecodeRequest) -> None:
         """Open the text at the engine, or resume it, and answer at once."""
         if session.decode is None:
             decode = self.engine.open(
-                session.request,
+                request,
                 message.tokens,
                 patience_s=message.patience_s,
                 on_commit=lambda committed: self._on_commit(session, committed),
@@ -250,14 +256,15 @@ class EdgeServer:
         is_asleep = session is not None and session.decode is None and not session.was_closed
         if session is None or is_asleep or hint.generation > session.generation:
             # We restarted, its lease ended, or the OPEN was lost: the device opens again with all its tokens.
-            peer.tell(
-                Error(
-                    code=ErrorCode.UNKNOWN_SESSION,
-                    text="open it again",
-                    alias=hint.alias,
-                    generation=hint.generation,
+            if peer.may_say_unknown(hint.alias, hint.generation, asyncio.get_running_loop().time()):
+                peer.tell(
+                    Error(
+                        code=ErrorCode.UNKNOWN_SESSION,
+                        text="open it again",
+                        alias=hint.alias,
+                        generation=hint.generation,
+                    )
                 )
-            )
             return
         decode = session.decode
         if decode is None or hint.generation < session.generation or self._peers.get(session) is not peer:
@@ -270,7 +277,7 @@ class EdgeServer:
         if hint.tokens:
             self.engine.hint(decode, hint.position, hint.prefix_hash, hint.tokens)
         elif hint.position > hint.known:
-            session.repeat_from(max(hint.known, len(session.request.prompt)))
+            session.repeat_from(max(hint.known, len(decode.request.prompt)))
             peer.commit(session)
 
     def _on_close(self, identity: str, message: Close) -> None:
@@ -301,7 +308,7 @@ class EdgeServer:
             peer.forget(session)
         if session.decode is not None:
             self.engine.close(session.decode)
-            session.decode = None
+            session.decode = session.request = None
 
     async def _end_leases(self) -> None:
         """Close what is silent for a lease; forget tombstones after another."""
@@ -316,6 +323,14 @@ class EdgeServer:
                     self._forget(session)
                 elif silent_s > lease_s:
                     self._close(session)
+
+    def _bury_oldest(self) -> None:
+        """Tombstones are bounded too: whoever opens and closes for ever loses the oldest of them early."""
+        excess = len(self._sessions) - TOMBSTONES_PER_SESSION * self.settings.max_sessions
+        if excess >= 0:
+            over = (session for session in self._sessions.values() if session.decode is None)
+            for session in list(itertools.islice(over, excess + 1)):
+                self._forget(session)
 
     def _forget(self, session: Session) -> None:
         self._close(session)

@@ -27,7 +27,8 @@ class Session:
         self.key = key
         self.alias = alias
         self.generation = generation
-        self.request = request
+        self.request: DecodeRequest | None = request
+        """None once it is over: a tombstone keeps no text."""
         self.decode: Decode | None = None
         """None: closed by its device, or silent for a lease; what is left wards off late duplicates."""
         self.was_closed = False
