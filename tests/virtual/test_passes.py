@@ -25,8 +25,9 @@ from .peers import PROMPT, device_for, edge_for, read
 
 PASS_S = 0.050
 DRAFT_S = 0.005
-SEEDS = (1, 2, 3)
-NUM_TOKENS = 3000
+ROTATIONS = (0.0, 0.2, 0.4, 0.6, 0.8)
+"""Of the draft's dice: together these runs agree at exactly the rate, so short ones are enough."""
+NUM_TOKENS = 800
 
 POLICIES: dict[str, Callable[[float], Policy]] = {
     "cloud": lambda rtt_s: Policy.cloud(),
@@ -36,9 +37,9 @@ POLICIES: dict[str, Callable[[float], Policy]] = {
 }
 
 MEASURED = {
-    "ask-and-wait": (0.251, 45.1, 1.50),
-    "hint-driven": (0.609, 30.4, 3.41),
-    "patient": (0.343, 39.4, 3.00),
+    "ask-and-wait": (0.2575, 45.99, 1.5315),
+    "hint-driven": (0.621, 31.03, 3.4205),
+    "patient": (0.3533, 40.40, 3.0323),
 }
 """Policy -> passes, milliseconds and drafted tokens per token, at an agreement of .8 and R = 100 ms."""
 BAND = 0.02
@@ -47,10 +48,15 @@ BAND = 0.02
 @functools.cache
 def outcomes(policy_name: str) -> list[Outcome]:
     policy = POLICIES[policy_name](0.1)
-    return [run(policy, agreement=0.8, rtt_s=0.1, num_tokens=NUM_TOKENS, seed=seed) for seed in SEEDS]
+    return [
+        run(policy, agreement=0.8, rtt_s=0.1, num_tokens=NUM_TOKENS, rotation=rotation)
+        for rotation in ROTATIONS
+    ]
 
 
-def run(policy: Policy, *, agreement: float, rtt_s: float, num_tokens: int, seed: int = 1) -> Outcome:
+def run(
+    policy: Policy, *, agreement: float, rtt_s: float, num_tokens: int, seed: int = 1, rotation: float = 0.0
+) -> Outcome:
     return simulate(
         Setting(
             agreement=agreement,
@@ -58,6 +64,7 @@ def run(policy: Policy, *, agreement: float, rtt_s: float, num_tokens: int, seed
             policy=policy,
             num_tokens=num_tokens,
             seed=seed,
+            rotation=rotation,
             draft_step_s=DRAFT_S,
             pass_s=PASS_S,
         )
@@ -112,7 +119,7 @@ def test_ask_and_wait_with_a_perfect_draft_is_the_formula(k: int, rtt_s: float) 
 def test_ask_and_wait_follows_the_textbook(k: int) -> None:
     """(1 - a^(k+1)) / (1 - a) tokens a round, within three standard errors (about 2 % here)."""
     a, rtt_s = 0.8, 0.1
-    outcome = run(Policy.ask_and_wait(k), agreement=a, rtt_s=rtt_s, num_tokens=NUM_TOKENS)
+    outcome = run(Policy.ask_and_wait(k), agreement=a, rtt_s=rtt_s, num_tokens=3000)
     tokens_per_round = (1 - a ** (k + 1)) / (1 - a)
     round_s = k * DRAFT_S + rtt_s + PASS_S
     assert outcome.passes_per_token == pytest.approx(1 / tokens_per_round, rel=0.05)
@@ -147,9 +154,9 @@ def test_without_patience_never_slower_than_cloud_streaming(agreement: float, rt
 @pytest.mark.parametrize(("policy_name", "most_bytes"), [("hint-driven", 24), ("patient", 15)])
 def test_payload_per_token(policy_name: str, most_bytes: float) -> None:
     """Up and down together, wasted hints included."""
-    for outcome in outcomes(policy_name):
-        assert outcome.summary.num_tokens == NUM_TOKENS
-        assert outcome.payload_bytes_per_token <= most_bytes
+    found = outcomes(policy_name)
+    assert sum(outcome.summary.num_tokens for outcome in found) == NUM_TOKENS * len(ROTATIONS)
+    assert statistics.fmean(outcome.payload_bytes_per_token for outcome in found) <= most_bytes
 
 
 @pytest.mark.parametrize("rtt_s", [0.0, 0.1, 0.4])
