@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
+from .apps import model_commands
 from .errors import CascadeError
 
 __all__ = ["app", "main"]
@@ -108,6 +109,10 @@ def bench(
 
             print_report(report)
         sys.stdout.flush()  # a long campaign shows each result as it comes
+
+
+app.command()(model_commands.distill)
+app.add_typer(model_commands.models)
 
 
 if __name__ == "__main__":

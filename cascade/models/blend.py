@@ -25,8 +25,8 @@ class BlendDraft:
     favourites; suffix matching is measured by what it gets, always.
 
     A token that suffix matching gives costs no pass of the neural draft, whose cache falls behind and catches
-    up, in one pass, when it is asked next. Meant for drafting, one row at a time: every row is decided, and if
-    need be computed, by itself.
+    up, in one pass, when it is asked next. Meant for drafting, one row at a time: every row is decided, and
+    if need be computed, by itself.
     """
 
     def __init__(self, neural: LanguageModel) -> None:

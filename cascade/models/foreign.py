@@ -45,8 +45,8 @@ class ForeignDraft:
         """`vocab_size` is the target's where its weights have more rows than its tokenizer has tokens."""
         if draft_text.vocab_size > draft.vocab_size:
             raise ModelError(
-                f"vocabulary mismatch: the draft's tokenizer has {draft_text.vocab_size} tokens and its weights "
-                f"{draft.vocab_size}; give the tokenizer that belongs to the draft"
+                f"vocabulary mismatch: the draft's tokenizer has {draft_text.vocab_size} tokens and its "
+                f"weights {draft.vocab_size}; give the tokenizer that belongs to the draft"
             )
         self.vocab_size = target_text.vocab_size if vocab_size is None else vocab_size
         if self.vocab_size < target_text.vocab_size:

@@ -12,10 +12,15 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from .bundled import BUNDLED, bundled_file
+from .vocabulary import has_vocabulary_map
+
+if TYPE_CHECKING:
+    from .huggingface import HuggingFaceModel
+    from .trimmed import TrimmedModel
 
 __all__ = [
     "Source",
@@ -23,6 +28,7 @@ __all__ = [
     "check_memory",
     "check_same_vocabulary",
     "count_parameters",
+    "open_model",
     "resolve",
 ]
 
@@ -56,6 +62,25 @@ def resolve(ref: str | Path) -> Source:
     if "/" not in text:
         raise ModelError(f"no such model: {text!r} is no folder and no bundled name{_similar(text)}")
     return Source(text, _from_hub(text))
+
+
+def open_model(
+    ref: str | Path,
+    *,
+    dtype: str = "bfloat16",
+    device: str = "auto",
+    exact: bool = False,
+    num_threads: int | None = None,
+) -> HuggingFaceModel | TrimmedModel:
+    """Load whatever a reference leads to; a draft with a vocabulary of its own speaks its target's.
+
+    The options are those of `HuggingFaceModel.load`.
+    """
+    from .huggingface import HuggingFaceModel
+    from .trimmed import TrimmedModel
+
+    kind = TrimmedModel if has_vocabulary_map(resolve(ref).folder) else HuggingFaceModel
+    return kind.load(ref, dtype=dtype, device=device, exact=exact, num_threads=num_threads)
 
 
 def check_memory(folder: Path, dtype: str, *, on_cpu: bool = True) -> None:

@@ -14,7 +14,7 @@ MAX_PLACES = 8
 """Places compared for one order, latest first: a blank line has hundreds, and the work must be bounded."""
 MAX_LENGTH = 48
 """Longer matches than this promise no more."""
-BYTES_PER_TOKEN = 600
+BYTES_PER_TOKEN = 300
 """Two lists, and a chain and a table entry for each order: what CPython takes, measured."""
 
 _BASE = 0x9E3779B97F4A7C15

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Guess", "SuffixDraft", "SuffixSequence", "TrackRecord", "one_hot", "portions"]
 
 SURE = np.float32(1e4)
-"""The logit of the token proposed, where all others have 0: no noise at any temperature in use changes that."""
+"""The logit of the token proposed, others have 0: no noise at a temperature in use makes up for that."""
 PRIORS = (
     (0.02, 0.11, 0.29, 0.42, 0.48, 0.71, 0.91),
     (0.02, 0.21, 0.48, 0.71, 0.85, 0.93, 0.95),
@@ -47,9 +47,9 @@ class Guess:
 class SuffixDraft:
     """A language model that puts all mass on the continuation of the longest match with the text so far.
 
-    Speaks any vocabulary: give it the target's. Its sequences learn from verdicts how far which matches are to
-    be trusted in this text (`SuffixSequence.guess().promise`). They take what a device feeds
-    for verdicts; a caller that feeds anything else gets the same guesses, with other promises.
+    Speaks any vocabulary: give it the target's. Its sequences learn from verdicts how far which matches are
+    to be trusted in this text (`SuffixSequence.guess().promise`). They take what a device feeds for verdicts;
+    a caller that feeds anything else gets the same guesses, with other promises.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class SuffixSequence:
         self.decided = 0
         """Leading tokens that are known to be the target's own."""
         self.offered: int | None = None
-        """What the last row made the caller pick; None where it left a choice, as another model's row does."""
+        """What the last row made the caller pick; None where it left a choice, as another model's does."""
 
     @property
     def length(self) -> int:

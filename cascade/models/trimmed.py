@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import ModelError
 from .base import Feed
 from .huggingface import HuggingFaceModel
-from .vocabulary import VocabularyMap
+from .vocabulary import TOKENIZER_FOLDER, VocabularyMap
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from .kv import KVSequence
     from .text import TextTokenizer
 
-__all__ = ["TOKENIZER_FOLDER", "TrimmedModel"]
-
-TOKENIZER_FOLDER = "tokenizer"
-"""Where a draft's folder keeps its target's tokenizer: not beside weights that have other ids."""
+__all__ = ["TrimmedModel"]
 
 
 class TrimmedModel:
@@ -55,6 +52,7 @@ class TrimmedModel:
         *,
         dtype: str = "bfloat16",
         device: str = "auto",
+        exact: bool = False,
         num_threads: int | None = None,
     ) -> TrimmedModel:
         """Load a folder that `cascade distill` made; the options are those of `HuggingFaceModel.load`."""
@@ -65,7 +63,9 @@ class TrimmedModel:
         vocabulary = VocabularyMap.load(folder)
         texts = folder / TOKENIZER_FOLDER
         tokenizer = TextTokenizer.load(texts) if (texts / "tokenizer.json").is_file() else None
-        inner = HuggingFaceModel.load(folder, dtype=dtype, device=device, num_threads=num_threads)
+        inner = HuggingFaceModel.load(
+            folder, dtype=dtype, device=device, exact=exact, num_threads=num_threads
+        )
         return cls(inner, vocabulary, tokenizer=tokenizer)
 
     def __repr__(self) -> str:

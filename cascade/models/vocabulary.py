@@ -12,11 +12,14 @@ import numpy.typing as npt
 
 from ..errors import ModelError
 
-__all__ = ["MAP_FILE", "VocabularyMap", "has_vocabulary_map"]
+__all__ = ["MAP_FILE", "TOKENIZER_FOLDER", "VocabularyMap", "has_vocabulary_map"]
 
 MAP_FILE = "vocabulary_map.json"
 ARRAYS_FILE = "vocabulary_map.npz"
 FORMAT = 1
+
+TOKENIZER_FOLDER = "tokenizer"
+"""Where a draft's folder keeps its target's tokenizer: not beside weights that have other ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +56,7 @@ class VocabularyMap:
 
     def save(self, folder: Path) -> None:
         """Write both files into a folder."""
-        np.savez(
-            folder / ARRAYS_FILE, kept=self.kept.astype(np.uint32), inputs=self.inputs.astype(np.uint32)
-        )
+        np.savez(folder / ARRAYS_FILE, kept=self.kept.astype(np.uint32), inputs=self.inputs.astype(np.uint32))
         about = {
             "format": FORMAT,
             "draft_vocab_size": len(self.kept),

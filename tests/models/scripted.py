@@ -87,11 +87,15 @@ class TableModel:
 class Scripted(TableModel):
     """Continues a given text, of which it knows a share; off the text it babbles."""
 
-    def __init__(self, text: TextTokenizer, script: list[int], *, agreement: float = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self, text: TextTokenizer, script: list[int], *, agreement: float = 1.0, seed: int = 0
+    ) -> None:
         super().__init__(text)
         dice = random.Random(seed)
         self.script = script
-        self._told = [token if dice.random() < agreement else (token + 1) % self.vocab_size for token in script]
+        self._told = [
+            token if dice.random() < agreement else (token + 1) % self.vocab_size for token in script
+        ]
 
     def row(self, tokens: list[int]) -> npt.NDArray[np.float32]:
         at = len(tokens)
@@ -104,11 +108,15 @@ class Scripted(TableModel):
 class Reader(TableModel):
     """Writes as its book does, letter after letter: two readers with different tokens agree on the text."""
 
-    ORDER = 4
+    ORDER = 6
 
     def __init__(self, text: TextTokenizer, book: str) -> None:
         super().__init__(text)
-        self._words = [text.decode([index], skip_special=False) for index in range(text.vocab_size)]
+        anchor = text.encode("a")
+        self._words = [
+            text.decode([*anchor, index], skip_special=False).removeprefix("a")
+            for index in range(text.vocab_size)
+        ]
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for at in range(len(book)):
             for order in range(self.ORDER + 1):
@@ -125,13 +133,17 @@ class Reader(TableModel):
         return self._rows[context]
 
     def _log_chance(self, context: str, word: str) -> float:
+        if not word or "\ufffd" in word:
+            return -30.0
         total = 0.0
         for letter in word:
             order = next(n for n in range(self.ORDER, -1, -1) if context[len(context) - n :] in self._counts)
             seen = self._counts[context[len(context) - order :]]
-            total += math.log((seen[letter] + 0.001) / (seen.total() + 1))
+            total += math.log((seen[letter] + 0.001) / (seen.total() + 0.05))
             context = (context + letter)[-self.ORDER :]
-        return total + 0.1 * len(word) if word else -30.0
+        return (
+            total + 0.1 * len(word) if word else -30.0
+        )  # where letters are certain, longer tokens are likelier
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> TextTokenizer:

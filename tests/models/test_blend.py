@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import statistics
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from cascade.models.suffix import SuffixDraft
 from cascade.models.text import TextTokenizer
 from cascade.testing import SyntheticDraft, SyntheticTarget
 
-from .scripted import RTT_S, Answer, Scripted, answer, train_tokenizer
+from .scripted import RTT_S, Scripted, answer, train_tokenizer
 
 LOG = """\
 2024-11-08T06:02:11Z gw-17 WARN pump-03 vibration 7.4 mm/s above limit 7.1, bearing temperature 61 C
@@ -27,7 +28,7 @@ LOG = """\
 2024-11-08T06:09:55Z gw-17 WARN tank-02 level 91.5 % above limit 90.0, inflow 3.2 m3/h
 2024-11-08T06:11:18Z gw-17 ERROR pump-03 stopped by protection, restart blocked for 600 s
 
-List every WARN and ERROR as a JSON array of objects with the keys time, gateway, severity, device and message.
+List every WARN and ERROR as a JSON array of objects with the keys time, gateway, severity, device, message.
 Answer with JSON only.
 """
 LOG_AS_JSON = "\n[\n{}\n]\n".format(
@@ -47,8 +48,8 @@ Subject: Delivery note 2024-11-0387
 Dear Ms Okonkwo, today we handed the following to Baltic Freight Forwarding GmbH, truck HH-BF 2210:
 12 pallets of corrugated sheet, article CS-4471-B, 640 kg each, and 3 crates of hinge assemblies, article
 HA-0093-X2, 85 kg each. The driver, Tomasz Wieczorek, signed at 14:35. Unloading is at Gate 7, Pier Road 118,
-20457 Hamburg, not before 06:00 tomorrow. Pallet 9 shows water damage on the lower layer, see photo IMG_5521.jpg.
-Questions go to Lindiwe Okafor, +49 40 5550 1182, or dispatch@nordhafen.example.
+20457 Hamburg, not before 06:00 tomorrow. Pallet 9 shows water damage on the lower layer, see photo
+IMG_5521.jpg. Questions go to Lindiwe Okafor, +49 40 5550 1182, or dispatch@nordhafen.example.
 
 Extract the facts as JSON with the keys note, carrier, truck, driver, signed_at, items (article, name, count,
 weight_kg), unloading (gate, address, not_before), damage, contact (name, phone, mail). Answer with JSON only.
@@ -94,23 +95,24 @@ EDITED = (
         "                raise",
     )
     .replace(
-        "    total = readings", '    if not readings:\n        raise ValueError(f"{path} is empty")\n    total = readings'
+        "    total = readings",
+        '    if not readings:\n        raise ValueError(f"{path} is empty")\n    total = readings',
     )
 )
 PROMPTS = {
     "json": (LOG, LOG_AS_JSON),
     "facts": (MAIL, MAIL_AS_JSON),
     "code": (
-        f"{CODE}\nAdd an option `strict`, on by default, without which broken lines are skipped, and refuse empty "
-        "logs. Answer with the whole function.\n",
+        f"{CODE}\nAdd an option `strict`, on by default, without which broken lines are skipped, and refuse "
+        "empty logs. Answer with the whole function.\n",
         f"\n{EDITED}",
     ),
 }
 ELSEWHERE = [
     "The quick survey of the harbour was finished before noon, and nobody had asked for a second one.",
-    "def total(values):\n    result = 0\n    for value in values:\n        result += value\n    return result\n",
+    "def total(values):\n    result = 0\n    for value in values:\n        result += value\n",
     '{"name": "pump", "count": 4, "items": [{"id": 1, "weight": 2.5}, {"id": 2, "weight": 7}]}',
-    "If the reading is not a number, skip the line and continue; raise an error when the path does not exist.",
+    "If the reading is not a number, skip the line and continue; raise an error when the path is wrong.",
 ]
 
 
@@ -119,27 +121,26 @@ def tokenizer() -> TextTokenizer:
     return train_tokenizer([*ELSEWHERE, MAIL, CODE], 600)
 
 
-@functools.cache
-def outcomes(name: str) -> dict[str, Answer]:
-    """The same answer with the neural draft alone and with the blend."""
+def tokens_per_pass(name: str, *, is_blended: bool) -> float:
+    """Of a neural draft that knows half of the answer, alone or in the blend; mean of two such drafts."""
     text = tokenizer()
     prompt, wanted = (text.encode(part) for part in PROMPTS[name])
     script = [*prompt, *wanted, 0]
     policy = Policy.hint_driven(patience_s=RTT_S + 0.01)
-    found = {}
-    for kind in ("neural", "blend"):
-        neural = Scripted(text, script, agreement=0.5, seed=3)
-        draft = neural if kind == "neural" else BlendDraft(neural)
-        found[kind] = answer(Scripted(text, script), draft, prompt, num_tokens=len(wanted) + 1, policy=policy)
-        assert found[kind].tokens == [*wanted, 0]
-    return found
+    found = []
+    for seed in (3, 4):
+        neural = Scripted(text, script, agreement=0.5, seed=seed)
+        draft = BlendDraft(neural) if is_blended else neural
+        came = answer(Scripted(text, script), draft, prompt, num_tokens=len(wanted) + 1, policy=policy)
+        assert came.tokens == [*wanted, 0]
+        found.append(came.tokens_per_pass)
+    return statistics.fmean(found)
 
 
 @pytest.mark.parametrize(("name", "least"), [("json", 1.3), ("code", 1.3), ("facts", 1.1)])
 def test_quoting_gains_tokens_per_pass(name: str, least: float) -> None:
     """Records that repeat their keys, and code, gain most; single facts, quoted once each, the least."""
-    found = outcomes(name)
-    gain = found["blend"].tokens_per_pass / found["neural"].tokens_per_pass
+    gain = tokens_per_pass(name, is_blended=True) / tokens_per_pass(name, is_blended=False)
     assert gain >= least, f"{gain:.2f}"
 
 
@@ -166,7 +167,7 @@ def test_repeats_go_to_the_suffix_and_the_neural_cache_catches_up_when_asked() -
 
 
 def test_verdicts_decide_who_is_asked() -> None:
-    """A share of the text repeats: a neural draft that knows it all is asked more than one that knows nothing."""
+    """Part of the text repeats: a neural draft that knows it is asked more than one that knows nothing."""
     text, dice = tokenizer(), random.Random(1)
     script = [30, 31]
     for _ in range(100):
@@ -225,7 +226,7 @@ def test_it_stands_in_for_its_neural_draft() -> None:
     target = SyntheticTarget(vocab_size=16, context_length=8, eos_ids=frozenset({3}))
     model = BlendDraft(target)
     assert (model.vocab_size, model.vocab_fingerprint) == (16, target.vocab_fingerprint)
-    assert (model.context_length, model.eos_ids) == (8, {3})
+    assert (model.context_length, set(model.eos_ids)) == (8, {3})
     one, two = model.new_sequence(), model.new_sequence()
     assert model.forward([Feed(one, [1, 2, 1], 2), Feed(two, [4, 5], 1)]).shape == (3, 16)
     assert model.forward([Feed(two, [6], 0)]).shape == (0, 16)
@@ -238,7 +239,7 @@ def test_a_torch_draft_keeps_its_tensors() -> None:
     import torch
 
     class InTorch(SyntheticTarget):
-        def forward(self, feeds):  # type: ignore[no-untyped-def, override]
+        def forward(self, feeds):  # type: ignore[no-untyped-def]
             return torch.from_numpy(np.array(super().forward(feeds)))
 
     model = BlendDraft(InTorch(vocab_size=16))

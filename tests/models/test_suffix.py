@@ -32,7 +32,9 @@ def draft(vocab_size: int = 32, context_length: int = 1 << 20) -> SuffixDraft:
     return SuffixDraft(vocab_size=vocab_size, vocab_fingerprint="test", context_length=context_length)
 
 
-def rows(model: SuffixDraft, sequence: SuffixSequence, tokens: Sequence[int], num_logits: int = 1) -> list[int]:
+def rows(
+    model: SuffixDraft, sequence: SuffixSequence, tokens: Sequence[int], num_logits: int = 1
+) -> list[int]:
     return [int(row.argmax()) for row in model.forward([Feed(sequence, tokens, num_logits)])]
 
 

@@ -1,8 +1,8 @@
 """Does the draft say what the target says? Asked on prompts that no training has seen.
 
-The target answers them twice: greedily, and at T = 0.8 with noise whose seeds are written down. A draft agrees
-at a position if, given everything before it, it picks the same token under the same noise. A drafter's window
-is judged by the same bits: when all guesses before one were right, it saw just this text.
+The target answers them twice: greedily, and at T = 0.8 with noise whose seeds are written down. A draft
+agrees at a position if, given everything before it, it picks the same token under the same noise. A drafter's
+window is judged by the same bits: when all guesses before one were right, it saw just this text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .files import read_json, write_json
 from .generation import continue_all
 from .texts import Text, packed
 
-__all__ = ["WINDOW", "Exam", "Paper", "Grades", "grade", "set_exam"]
+__all__ = ["WINDOW", "Exam", "Grades", "Paper", "grade", "set_exam"]
 
 WINDOW = 8
 """Guesses in a row that are reported."""
@@ -93,7 +93,8 @@ def grade(draft: LanguageModel, paper: Paper) -> Grades:
         texts = [paper.texts[index] for index in group]
         feeds = [Feed(draft.new_sequence(), text.tokens[:-1], len(text.answer)) for text in texts]
         logits = draft.forward(feeds)
-        samplings, positions = [], []
+        samplings: list[Sampling] = []
+        positions: list[int] = []
         for index, text in zip(group, texts, strict=True):
             samplings += [paper.sampling(index)] * len(text.answer)
             positions += range(len(text.prompt), len(text.tokens))

@@ -52,9 +52,11 @@ def write_lines(path: Path, lines: list[str]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    named: dict[str, Any] = dict(arrays)
+
     def write(scratch: Path) -> None:
         with scratch.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **named)
 
     write_whole(path, write)
 

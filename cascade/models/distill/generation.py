@@ -58,4 +58,6 @@ def _step(model: LanguageModel, texts: Sequence[Growing], feeds: Sequence[Sequen
 
 def _is_done(model: LanguageModel, text: Growing, max_tokens: int) -> bool:
     length = text.prompt_length + len(text.tokens)
-    return text.tokens[-1] in model.eos_ids or len(text.tokens) >= max_tokens or length >= model.context_length
+    return (
+        text.tokens[-1] in model.eos_ids or len(text.tokens) >= max_tokens or length >= model.context_length
+    )

@@ -1,7 +1,7 @@
 """From a target to a draft: texts, vocabulary, exam, teacher, surgery, training, card.
 
-Each stage leaves whole files in a state folder and skips what is there already, so the same call again goes on
-where the last one stopped, whatever stopped it.
+Each stage leaves whole files in a state folder and skips what is there already, so the same call again goes
+on where the last one stopped, whatever stopped it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any
 
 from ...errors import ModelError
 from ..huggingface import HuggingFaceModel
+from ..hushed import quiet
 from ..loading import Source, resolve
 from ..reading import read_module, read_tokenizer
-from ..trimmed import TOKENIZER_FOLDER, TrimmedModel
-from ..vocabulary import VocabularyMap, has_vocabulary_map
+from ..trimmed import TrimmedModel
+from ..vocabulary import TOKENIZER_FOLDER, VocabularyMap, has_vocabulary_map
 from .exam import Exam, Paper, grade, set_exam
 from .files import read_arrays, read_json, write_arrays, write_json
 from .interrupts import deferred_interrupts
@@ -291,7 +292,7 @@ class _Making:
                 "answer_tokens": sum(len(one.answer) for one in texts),
             },
             "training": {**self._trained, "machine": _machine(), "curve": self._curve},
-            "settings": dataclasses.asdict(self._settings),
+            "settings": {**dataclasses.asdict(self._settings), "layers": list(self._layers())},
             "held_out_prompts": len(exam.greedy.texts),
             "agreement": grades,
             "step_time": {"dtype": self.target.dtype, **times},
@@ -304,7 +305,8 @@ class _Making:
         try:
             fresh = scratch / "new"
             draft.set_attn_implementation("sdpa")
-            draft.save_pretrained(fresh)
+            with quiet():
+                draft.save_pretrained(fresh)
             vocabulary.save(fresh)
             self._copy_tokenizer(fresh / TOKENIZER_FOLDER, vocabulary)
             write_json(fresh / CARD_FILE, card)
@@ -375,7 +377,7 @@ class _Making:
     def _check_state(self) -> None:
         """A state folder belongs to one target and one set of fixed settings."""
         path = self._state / "settings.json"
-        now = {"target": str(self._source.folder.resolve())}
+        now: dict[str, Any] = {"target": str(self._source.folder.resolve())}
         now |= {name: getattr(self._settings, name) for name in FIXED}
         now["layers"] = list(self._settings.layers)
         before = read_json(path)
@@ -409,4 +411,5 @@ def _special_ids(module: Any) -> frozenset[int]:
 def _machine() -> str:
     import torch
 
-    return f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    threads = torch.get_num_threads()
+    return f"{platform.system()} {platform.machine()}, {threads} threads, torch {torch.__version__}"

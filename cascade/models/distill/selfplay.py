@@ -98,7 +98,9 @@ def write_answers(
     """The target's answers to prompts number `first` and on: even numbers greedily, odd ones at T = 0.8."""
     most = target.context_length - settings.answer_tokens
     if most < 1:
-        raise ModelError(f"answers of {settings.answer_tokens} tokens fill the target's context; ask for less")
+        raise ModelError(
+            f"answers of {settings.answer_tokens} tokens fill the target's context; ask for less"
+        )
     prompts = [prompt[-most:] for prompt in prompts]
     samplings = [
         Sampling(temperature=0.8 if number % 2 else 0.0, seed=_seed(settings.seed, 1, number))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ...errors import SettingsError
 from ...settings import check_int, check_number
 
-__all__ = ["DistillSettings"]
+__all__ = ["DistillSettings", "parse_layers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class DistillSettings:
     minutes: float = 0.0
     """Training ends after so long, whatever it has seen; 0 is no limit."""
     learning_rate: float = 1e-3
-    batch_texts: int = 8
+    batch_texts: int = 4
     warmup: float = 0.03
     """Share of the training in which the learning rate rises."""
     weight_decay: float = 0.01
@@ -58,3 +58,11 @@ class DistillSettings:
         check_number("weight_decay", self.weight_decay, low=0.0)
         check_number("checkpoint_s", self.checkpoint_s, low=0.0)
         check_number("exam_s", self.exam_s, low=0.0)
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """`0,1,2,29` as numbers."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise SettingsError("layers", f"must be numbers with commas between them, not {text!r}") from None

@@ -18,7 +18,9 @@ def step_times(
     draft: LanguageModel, target: LanguageModel, clock: Callable[[], float], repeats: int = 15
 ) -> dict[str, Any]:
     """Median milliseconds of one-row passes, taken in turns so that a busy machine slows both down alike."""
-    sequences = {name: (model, model.new_sequence()) for name, model in (("draft", draft), ("target", target))}
+    sequences = {
+        name: (model, model.new_sequence()) for name, model in (("draft", draft), ("target", target))
+    }
     before = max(1, min(BEFORE, draft.context_length - 1, target.context_length - 1))
     times: dict[str, list[float]] = {"draft": [], "target": []}
     for model, sequence in sequences.values():

@@ -51,9 +51,7 @@ def nearest_kept(embedding: torch.Tensor, kept: npt.NDArray[np.int64]) -> npt.ND
 
     table = torch.nn.functional.normalize(embedding.float(), dim=1)
     chosen = table[torch.from_numpy(kept)].T.contiguous()
-    parts = [
-        (table[at : at + ROWS_AT_ONCE] @ chosen).argmax(1) for at in range(0, len(table), ROWS_AT_ONCE)
-    ]
+    parts = [(table[at : at + ROWS_AT_ONCE] @ chosen).argmax(1) for at in range(0, len(table), ROWS_AT_ONCE)]
     found: npt.NDArray[np.int64] = torch.cat(parts).numpy().astype(np.int64)
     found[kept] = np.arange(len(kept))
     return found

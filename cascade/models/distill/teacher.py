@@ -1,4 +1,4 @@
-"""The target as teacher: the likeliest tokens at every position of every answer, with their log-probabilities.
+"""The target as teacher: the likeliest tokens at every place of every answer, with their log-probabilities.
 
 Only the `k` best are kept, so a whole training set fits into memory and the target need not run again.
 """

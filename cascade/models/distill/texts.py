@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...errors import ModelError
 from .files import write_lines
@@ -33,10 +33,11 @@ class Text:
 def read_texts(path: Path) -> list[Text]:
     """Texts of a file of JSON lines `{"p": [prompt ids], "r": [answer ids]}`, plain or with gzip."""
     try:
-        opened: Any = gzip.open(path, "rt") if path.suffix == ".gz" else path.open(encoding="utf-8")
-        with opened as file:
-            return [_parse(line) for line in file if line.strip()]
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return [_parse(line) for line in content.splitlines() if line.strip()]
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{path} holds no texts: {error!r}; wanted are lines of JSON with token ids: "
             '{"p": [prompt], "r": [answer]}'
@@ -81,7 +82,7 @@ def packed(lengths: Sequence[int], most: int) -> list[list[int]]:
     return groups
 
 
-def _parse(line: str) -> Text:
+def _parse(line: bytes) -> Text:
     entry = json.loads(line)
     text = Text(tuple(map(int, entry["p"])), tuple(map(int, entry["r"])))
     if not text.prompt or not text.answer:

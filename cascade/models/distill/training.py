@@ -122,7 +122,7 @@ class Trainer:
         chosen = logits.gather(1, ids)
         loss = (chances * (torch.logsumexp(logits, dim=1, keepdim=True) - chosen)).sum(1).mean()
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
         self._optimizer.step()
         self.step += 1
@@ -207,5 +207,3 @@ class Trainer:
         )
         logits: torch.Tensor = output.logits[0].float()
         return logits
-
-

@@ -1,0 +1,68 @@
+"""What a model's folder says about it: nothing is loaded but small files, so this needs no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from .loading import count_parameters, resolve
+from .text import TextTokenizer
+from .vocabulary import TOKENIZER_FOLDER, VocabularyMap, has_vocabulary_map
+
+__all__ = ["details"]
+
+
+def details(ref: str | Path) -> dict[str, Any]:
+    """JSON-able facts: family, size, vocabulary, text; and a draft's card, if it is one."""
+    source = resolve(ref)
+    config = _read(source.folder / "config.json")
+    inner = config.get("text_config", config)
+    found: dict[str, Any] = {
+        "name": source.name,
+        "folder": str(source.folder),
+        "family": config.get("model_type"),
+        "parameters": count_parameters(source.folder),
+        "layers": inner.get("num_hidden_layers", inner.get("n_layer")),
+        "hidden_size": inner.get("hidden_size", inner.get("n_embd")),
+        "context_length": inner.get("max_position_embeddings", inner.get("n_positions")),
+        "vocab_size": inner.get("vocab_size"),
+        "weights_bytes": sum(path.stat().st_size for path in source.folder.glob("*.safetensors")),
+    }
+    texts = source.folder
+    if has_vocabulary_map(source.folder):
+        vocabulary = VocabularyMap.load(source.folder)
+        texts = source.folder / TOKENIZER_FOLDER
+        found["speaks"] = {
+            "vocab_size": vocabulary.vocab_size,
+            "vocab_fingerprint": vocabulary.vocab_fingerprint,
+        }
+    if (texts / "tokenizer.json").is_file():
+        tokenizer = TextTokenizer.load(texts)
+        found["text"] = {
+            "vocab_fingerprint": tokenizer.vocab_fingerprint,
+            "chat_template": tokenizer.has_chat_template,
+            "eos_ids": sorted(tokenizer.eos_ids),
+        }
+    card = _read(source.folder / "card.json")
+    if card:
+        agreement = card.get("agreement", {})
+        found["draft"] = {
+            "target": card.get("target"),
+            "layers_of_target": card.get("layers_of_target"),
+            "answer_tokens_seen": card.get("training", {}).get("answer_tokens_seen"),
+            "minutes": card.get("training", {}).get("minutes"),
+            **{f"agreement_{name}": grades.get("agreement") for name, grades in agreement.items()},
+        }
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    return value if isinstance(value, dict) else {}
