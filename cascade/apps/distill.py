@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from ..models.distill.making import Progress as Step
 from ..models.distill.making import distill, state_folder
 from ..models.distill.memory import return_large_blocks
+from ..models.distill.progress import Progress as Step
 from ..models.distill.settings import DistillSettings
 from .formats import duration
 

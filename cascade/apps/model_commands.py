@@ -101,9 +101,10 @@ def distill(
     seed: Annotated[int, typer.Option(min=0, help="Of prompts, answers and their order.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the draft's card as JSON.")] = False,
 ) -> None:
-    """Make a small draft model for a target, out of the target and text that it writes itself.
+    """Make a small draft model for a target.
 
-    Takes hours for a real target. Interrupt it when you like: the same command goes on where it was.
+    Cuts it out of the target and trains it on text that the target writes itself. Takes hours for a real
+    target; interrupt it when you like, the same command goes on where it was.
 
     \b
     Example:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 FATAL = frozenset({ErrorCode.VERSION, ErrorCode.UNAUTHORIZED, ErrorCode.VOCABULARY, ErrorCode.MODEL})
 """Refusals of HELLO: dialling again would change nothing."""
 
+MAX_SILENT_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectSettings:
@@ -60,6 +62,9 @@ class Connection:
         self._welcome: Welcome | None = None
         self._heard_s = 0.0
         self._says_hello = False
+        self._was_silent = False
+        self._num_silent = 0
+        """Links in a row that were given up for their silence."""
         self._failure: CascadeError | None = None
 
     @property
@@ -75,7 +80,7 @@ class Connection:
             raise self._failure
         self._streams[stream.alias] = stream
         if self._welcome is not None:
-            stream.limits = self._welcome.limits
+            stream.note_limits(self._welcome.limits)
         if self._link is not None:
             stream.open()
 
@@ -85,7 +90,16 @@ class Connection:
         self._wake.set()
 
     async def run(self) -> None:
-        """Until cancelled, or refused for good."""
+        """Until cancelled, or refused for good. Whatever ends it, no stream is left waiting."""
+        try:
+            await self._stay_connected()
+        except Exception as error:
+            log.error("the device's connection failed: %r", error, exc_info=error)
+            self._failure = LinkError(f"the connection failed: {error!r}")
+        for stream in self.streams:
+            stream.fail(self._failure or LinkClosed("the connection ended"))
+
+    async def _stay_connected(self) -> None:
         loop = asyncio.get_running_loop()
         target = attempt = 0
         while self._failure is None:
@@ -94,7 +108,7 @@ class Connection:
             except RefusedError as error:
                 self._failure = error  # dialling again would change nothing
                 break
-            except LinkError as error:
+            except (LinkError, OSError) as error:
                 log.info("cannot reach an edge: %s", error)
             else:
                 dialled_s = loop.time()
@@ -107,13 +121,12 @@ class Connection:
             attempt += 1
             ceiling_s = min(self._settings.ceiling_s, self._settings.first_s * 2**attempt)
             await asyncio.sleep(self._random.uniform(0, ceiling_s))
-        for stream in self.streams:
-            stream.fail(self._failure)
 
     async def _use(self, link: Link) -> bool:
         """Serve all streams over this link until it breaks; True if the edge welcomed us."""
         loop = asyncio.get_running_loop()
         self._link, self._welcome, self._heard_s = link, None, loop.time()
+        self._was_silent = False
         self._says_hello = True
         for stream in self.streams:
             stream.open()
@@ -126,7 +139,8 @@ class Connection:
             while True:
                 self._on_bytes(await link.receive())
         except LinkClosed:
-            return self._welcome is not None and self._is_worth_another()
+            # A link that fell silent says nothing good about its edge; one that broke does not blame it.
+            return self._welcome is not None and not self._was_silent
         finally:
             self._link = None
             for task in tasks:
@@ -134,57 +148,64 @@ class Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
             await link.close()
 
-    def _is_worth_another(self) -> bool:
-        """A link that fell silent says nothing good about its edge; one that broke does not blame it."""
-        return not self._was_silent
-
-    _was_silent = False
-
     async def _write(self, link: Link) -> None:
-        loop = asyncio.get_running_loop()
+        """Say what is due until the link is gone. A writer that fails takes the link with it."""
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                if self._says_hello:
-                    self._says_hello = False
-                    await link.send(self._codec.encode(self._hello))
-                while self._ready:
-                    stream = next(iter(self._ready))
-                    message = stream.next_message(loop.time())
-                    if message is None:
-                        self._ready.pop(stream, None)
-                        if stream.is_ended and self._streams.get(stream.alias) is stream:
-                            del self._streams[stream.alias]
-                        continue
-                    try:
-                        data = self._codec.encode(message)
-                    except WireError as error:
-                        stream.fail(error)  # too long for any message, say
-                        continue
-                    stream.count_sent(message, len(data))
-                    if not self._fail_if_too_long(stream):
-                        await link.send(data)
+                while (data := self._next_bytes()) is not None:
+                    await link.send(data)
         except LinkClosed:
             pass
+        finally:
+            await link.close()
+
+    def _next_bytes(self) -> bytes | None:
+        """HELLO first, then the streams in turn: one that always has more does not starve the others."""
+        if self._says_hello:
+            self._says_hello = False
+            return self._codec.encode(self._hello)
+        now_s = asyncio.get_running_loop().time()
+        while self._ready:
+            stream = next(iter(self._ready))
+            del self._ready[stream]
+            message = stream.next_message(now_s)
+            if message is None:
+                if stream.is_ended and self._streams.get(stream.alias) is stream:
+                    del self._streams[stream.alias]
+                continue
+            self._ready[stream] = None
+            try:
+                data = self._codec.encode(message)
+            except WireError as error:
+                stream.fail(error)  # too long for any message, say
+                continue
+            stream.count_sent(message, len(data))
+            if not self._fail_if_too_long(stream):
+                return data
+        return None
 
     async def _watch(self, link: Link) -> None:
         """Half-open links never say that they are gone: streams that hear nothing for long end them."""
         loop = asyncio.get_running_loop()
-        self._was_silent = False
+        # A link may be so slow that an answer takes longer than we wait: wait longer on the next one.
+        silent_s = min(self._settings.silent_s * 2**self._num_silent, MAX_SILENT_S)
         while True:
-            await asyncio.sleep(self._settings.silent_s / 4)
+            await asyncio.sleep(silent_s / 4)
             if not self._streams:
                 self._heard_s = loop.time()
-            elif loop.time() - self._heard_s > self._settings.silent_s:
+            elif loop.time() - self._heard_s > silent_s:
                 self._was_silent = True
+                self._num_silent += 1
                 await link.close()
                 return
             elif self._welcome is None:
                 # Our HELLO may be lost; without it the edge takes nothing from us.
                 self._says_hello = True
                 for stream in self.streams:
-                    stream.open()
+                    stream.repeat_open()
+                self._wake.set()
 
     def _fail_if_too_long(self, stream: Stream) -> bool:
         """An edge cannot say whose message it did not read; its WELCOME says how long one may be."""
@@ -210,6 +231,7 @@ class Connection:
         match message:
             case Commit():
                 stream = self._streams.get(message.alias)
+                self._num_silent = 0
                 if stream is not None:
                     stream.on_commit(message, num_bytes)
             case Error():
@@ -217,8 +239,8 @@ class Connection:
             case Welcome():
                 self._welcome = message
                 for stream in self.streams:
-                    stream.limits = message.limits
                     self._fail_if_too_long(stream)
+                    stream.note_limits(message.limits)
             case Ping() | Pong() | Move():
                 pass
             case _:

@@ -14,8 +14,10 @@ from .policy import Policy
 
 __all__ = ["Outbox", "StreamRequest"]
 
+FIRST_STAMPS_EVERY_S = 0.25
+"""How often a hint carries a stamp until the edge's pass time is known."""
 STAMP_EVERY_S = 4.0
-"""How often a hint carries a stamp: link estimates age slowly, bytes count."""
+"""And afterwards: such estimates age slowly, bytes count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Outbox:
     def __init__(self, request: StreamRequest, guesses: Guesses, *, session_id: bytes, alias: int) -> None:
         self.alias = alias
         self.generation = 0
+        self.patience_s = request.policy.patience_s
         self.opened_s: float | None = None
         """When the last OPEN went out; None once its answer was heard."""
         self.acknowledged = guesses.head
@@ -45,7 +48,9 @@ class Outbox:
         self._owes_open = self._owes_guesses = self._owes_acknowledgement = self._owes_close = False
         self._is_closed = False
         self._missing_before: int | None = None
+        self.stamp_every_s = FIRST_STAMPS_EVERY_S
         self._stamped_s = -STAMP_EVERY_S
+        self._said_s: float | None = None
         self._in_flight: deque[tuple[int, float]] = deque()
         """(first position, time) of hints whose first position is not committed yet."""
 
@@ -56,6 +61,10 @@ class Outbox:
         self._missing_before = None
         self.acknowledged = self._guesses.head
         self.repeat_guesses()
+
+    def repeat_open(self) -> None:
+        """In the same generation: if the first one arrived after all, the edge knows this for a duplicate."""
+        self._owes_open = self.generation > 0 and not self._is_closed
 
     def ask_for_commits_before(self, position: int) -> None:
         self._missing_before = position
@@ -68,6 +77,10 @@ class Outbox:
         self._guesses.send_again()
         self._in_flight.clear()
         self._owes_guesses = self._guesses.num_unsent > 0
+
+    def was_quiet_since(self, since_s: float) -> bool:
+        """Has the edge heard nothing of this stream since then?"""
+        return self._said_s is None or self._said_s < since_s
 
     def acknowledge(self) -> None:
         self._owes_acknowledgement = True
@@ -98,7 +111,7 @@ class Outbox:
             return None
         if self._owes_open:
             self._owes_open = False
-            self.opened_s = now_s
+            self.opened_s = self._said_s = now_s
             return self._open_message()
         if self._missing_before is not None:
             position, self._missing_before = self._missing_before, None
@@ -128,14 +141,15 @@ class Outbox:
             min_p=request.sampling.min_p,
             seed=request.sampling.seed,
             stop_ids=tuple(sorted(request.stop_ids)),
-            patience_s=request.policy.patience_s,
+            patience_s=self.patience_s,
         )
 
     def _hint(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Hint:
         self.acknowledged = self._guesses.head
         self._owes_acknowledgement = False
         stamp = None
-        if now_s - self._stamped_s >= STAMP_EVERY_S:
+        self._said_s = now_s
+        if now_s - self._stamped_s >= self.stamp_every_s:
             self._stamped_s = now_s
             stamp = stamp_ms(now_s)
         return Hint(

@@ -11,14 +11,14 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
-from ..errors import CascadeError, ModelError, RefusedError
+from ..errors import CascadeError, ContextExceeded, RefusedError
 from ..events import Source, Summary, Token
 from ..measure import AgreementEstimator, LinkEstimator, Smoothed
 from ..models.runner import Runner
 from ..wire import Commit, Error, ErrorCode, Hint, Limits, Message, Open
 from .drafter import Drafter
 from .guesses import Guesses
-from .outbox import Outbox, StreamRequest
+from .outbox import STAMP_EVERY_S, Outbox, StreamRequest
 from .policy import FOREVER_S
 from .tally import Tally
 from .window import SendClock, farness, num_worth_sending, wants_one_more
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 FIRST_REPEAT_S = 1.0
 """Silence before the device asks for a repeat, while it knows nothing of the link."""
 MAX_REPEAT_S = 4.0
+ACKNOWLEDGE_AFTER_S = 4.0
+"""An edge that hears nothing for long takes the device for gone."""
 ACKNOWLEDGE_EVERY = 64
 """Tokens received without having said so, while the edge's run-ahead is not known."""
 
@@ -132,6 +134,19 @@ class Stream:
         self._decide_drafting()
         self._notify(self)
 
+    def repeat_open(self) -> None:
+        """Our OPEN may be lost."""
+        self._outbox.repeat_open()
+        self._notify(self)
+
+    def note_limits(self, limits: Limits) -> None:
+        """The edge's WELCOME: the text may have reached the context's end before we knew where that is."""
+        self.limits = limits
+        has_answer = self._guesses.head > len(self.request.prompt)
+        if not self.is_ended and has_answer and self._guesses.head >= self._length_limit():
+            self._tally.finish_reason = "length"
+            self._end()
+
     def fail(self, failure: CascadeError) -> None:
         if not self.is_ended:
             self._failure = failure
@@ -197,7 +212,7 @@ class Stream:
     # What a commit tells
 
     def _measure(self, commit: Commit, now_s: float) -> None:
-        if self._outbox.opened_s is not None:
+        if self._outbox.opened_s is not None and not commit.tokens:
             # The answer to OPEN comes at once: the first round trip for free.
             self._link.add_round_trip(now_s - self._outbox.opened_s)
             self._outbox.opened_s = None
@@ -205,6 +220,7 @@ class Stream:
             self._link.add_echo(now_s, commit.echo_ms, commit.held_ms or 0)
         if commit.step_ms is not None:
             self._pass_s.add(commit.step_ms / 1000)
+            self._outbox.stamp_every_s = STAMP_EVERY_S
 
     def _judge(self, tokens: tuple[int, ...]) -> None:
         judgement = self._guesses.commit(tokens)
@@ -292,6 +308,8 @@ class Stream:
         )
 
     def _send_hint_at(self, when_s: float) -> None:
+        if self._send_timer is not None and self._send_timer.when() <= when_s:
+            return  # a commit does not postpone what was planned
         self._cancel_sending()
         self._send_timer = self._loop.call_at(when_s, self._send_hint)
 
@@ -307,9 +325,10 @@ class Stream:
             self._notify(self)
 
     def _decide_acknowledging(self) -> None:
-        """Without hints that carry it, acknowledge at half the edge's run-ahead."""
+        """Without hints that carry it, acknowledge at half the edge's run-ahead, and after a while anyway."""
         every = ACKNOWLEDGE_EVERY if self.limits is None else max(1, self.limits.run_ahead // 2)
-        if self._guesses.head - self._outbox.acknowledged >= every:
+        is_quiet = self._outbox.was_quiet_since(self._loop.time() - ACKNOWLEDGE_AFTER_S)
+        if is_quiet or self._guesses.head - self._outbox.acknowledged >= every:
             self._outbox.acknowledge()
             self._notify(self)
 
@@ -346,8 +365,9 @@ class Stream:
     # Drafting
 
     async def _draft(self) -> None:
-        assert self._drafter is not None
-        assert self._runner is not None
+        drafter, runner = self._drafter, self._runner
+        assert drafter is not None
+        assert runner is not None
         try:
             while True:
                 await self._may_draft.wait()
@@ -355,8 +375,8 @@ class Stream:
                     return
                 num_rollbacks = self._num_rollbacks
                 started_s = self._loop.time()
-                work, num_rows = self._drafter.step(self._guesses.tokens)
-                guess = await self._runner.run(work, rows=num_rows)
+                work, num_rows = drafter.step(self._guesses.tokens)
+                guess = await runner.run(work, rows=num_rows)
                 now_s = self._loop.time()
                 self._draft_step_s.add(now_s - started_s)
                 self._tally.num_drafted += 1
@@ -366,13 +386,21 @@ class Stream:
                     if self._send_timer is None:  # else it goes with the message that is planned
                         self._decide_sending(now_s)
                     self._decide_drafting()
-        except CascadeError as error:
-            self.fail(error)
+        except ContextExceeded as error:
+            log.info("no more drafting: %s", error)
+            self._go_on_undrafted()
         except Exception as error:
-            log.exception("a draft step failed")
-            self.fail(ModelError(f"the draft model failed: {error}"))
+            log.warning("no more drafting: the draft model failed: %r", error, exc_info=error)
+            self._go_on_undrafted()
         finally:
-            self._drafter.release()
+            drafter.release()
+
+    def _go_on_undrafted(self) -> None:
+        """Drafting is for speed only: from here on the edge decides alone, and waits for no hints."""
+        self._drafter = None
+        self._outbox.patience_s = 0.0
+        if not self.is_ended:
+            self.open()
 
     def _decide_drafting(self) -> None:
         if self.is_ended or (self._drafter is not None and self._wants_one_more()):

@@ -32,7 +32,7 @@ class Engine:
         self.num_passes = 0
         self.num_rows = 0
         self.pass_s = 0.0
-        """How long the last pass took."""
+        """How long the last pass took in which nobody was prefilled; 0 before there was one."""
         self._runner = runner
         self._decodes: dict[Decode, None] = {}  # in the order of opening
         self._released: list[Decode] = []
@@ -112,9 +112,18 @@ class Engine:
                     due.append(decode)
                 elif due_s < wake_at_s:
                     wake_at_s = due_s
-            if due:
-                return [d.plan(self.model.new_sequence, self.settings.max_fed_hints) for d in due]
-            await self._wait_until(wake_at_s)
+            steps = [step for decode in due if (step := self._plan(decode)) is not None]
+            if steps:
+                return steps
+            if not due:
+                await self._wait_until(wake_at_s)
+
+    def _plan(self, decode: Decode) -> PlannedStep | None:
+        try:
+            return decode.plan(self.model.new_sequence, self.settings.max_fed_hints)
+        except Exception as error:
+            self._fail([decode], error)
+            return None
 
     async def _run(self, steps: list[PlannedStep]) -> list[int] | None:
         """One ragged pass, and our own pick at every position; None when the pass failed."""
@@ -126,10 +135,11 @@ class Engine:
         started_s = self._now_s()
         try:
             picks = await self._runner.run(lambda: self._pass(steps), rows=num_rows)
-            self.pass_s = self._now_s() - started_s
+            if max(len(step.fed) for step in steps) <= self.settings.max_fed_hints + 1:
+                self.pass_s = self._now_s() - started_s
             return picks
         except Exception as error:
-            self._fail(steps, error)
+            self._fail([step.decode for step in steps], error)
             return None
         finally:
             for step in steps:
@@ -156,20 +166,24 @@ class Engine:
             row += step.num_picks
             if step.decode.is_closed:
                 continue
-            committed = step.decode.finish(step, rows, now_s)
+            try:
+                committed = step.decode.finish(step, rows, now_s)
+            except Exception as error:
+                self._fail([step.decode], error)
+                continue
             if committed is not None:
                 step.decode.on_commit(committed)
             if step.decode.is_finished:
                 self._released.append(step.decode)
 
-    def _fail(self, steps: list[PlannedStep], error: Exception) -> None:
-        """A failed pass ends the texts that were in it, and only these."""
+    def _fail(self, decodes: list[Decode], error: Exception) -> None:
+        """A failed step ends the texts that were in it, and only these."""
         reason = str(error) if isinstance(error, CascadeError) else "a step of the engine failed"
-        log.error("a pass over %d texts failed: %r", len(steps), error, exc_info=error)
-        for step in steps:
-            if not step.decode.is_closed:
-                step.decode.on_failure(reason)
-                self.close(step.decode)
+        log.error("a step of %d texts failed: %r", len(decodes), error, exc_info=error)
+        for decode in decodes:
+            if not decode.is_closed:
+                decode.on_failure(reason)
+                self.close(decode)
 
     async def _wait_until(self, wake_at_s: float) -> None:
         """Until something changed, or a text is due."""

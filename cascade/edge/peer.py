@@ -7,6 +7,7 @@ each for its commit when the link takes it. A slow reader thus costs a set entry
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 
@@ -16,6 +17,8 @@ from ..wire import Codec, Error, Message
 from .session import Session
 
 __all__ = ["Peer"]
+
+log = logging.getLogger(__name__)
 
 MAX_CONTROL_MESSAGES = 32
 """Answers other than commits that wait for a slow link; more are dropped, the oldest first."""
@@ -29,6 +32,8 @@ class Peer:
         self.link = link
         self.identity: str | None = None
         """Known once HELLO was accepted."""
+        self.sessions: dict[int, Session] = {}
+        """By alias. Aliases are this link's own: another device of the same identity has others."""
         self._codec = codec
         self._pass_s = pass_s
         self._control: deque[Message] = deque(maxlen=MAX_CONTROL_MESSAGES)
@@ -60,8 +65,15 @@ class Peer:
         self._said_unknown[alias] = (generation, now_s)  # an alias is a byte, so this is bounded
         return True
 
-    def forget(self, session: Session) -> None:
+    def hush(self, session: Session) -> None:
+        """It has nothing to say any more; its alias still wards off what comes late."""
         self._ready.pop(session, None)
+
+    def forget(self, session: Session) -> None:
+        """It is another link's now, or nobody's."""
+        self.hush(session)
+        if self.sessions.get(session.alias) is session:
+            del self.sessions[session.alias]
 
     async def serve(self, handle: Callable[[Peer, bytes], None]) -> None:
         """Read and write until the link is gone."""
@@ -77,22 +89,32 @@ class Peer:
             await self.link.close()
 
     async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
+        """Say what is due until the link is gone. A writer that fails takes the link with it."""
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._control:
-                    await self.link.send(self._codec.encode(self._control.popleft()))
+                while (message := self._next_message()) is not None:
+                    await self.link.send(self._codec.encode(message))
                 if self._is_ending:
-                    await self.link.close()
                     return
-                while self._ready:
-                    session = next(iter(self._ready))
-                    commit = session.next_commit(loop.time(), self._pass_s())
-                    if commit is None:
-                        self._ready.pop(session, None)
-                    else:
-                        await self.link.send(self._codec.encode(commit))
         except LinkClosed:
             pass
+        except Exception as error:
+            log.error("the edge's writer failed: %r", error, exc_info=error)
+        finally:
+            await self.link.close()
+
+    def _next_message(self) -> Message | None:
+        """Answers first, then the sessions in turn: one that always has more does not starve the others."""
+        if self._control:
+            return self._control.popleft()
+        now_s = asyncio.get_running_loop().time()
+        while self._ready:
+            session = next(iter(self._ready))
+            del self._ready[session]
+            commit = session.next_commit(now_s, self._pass_s())
+            if commit is not None:
+                self._ready[session] = None
+                return commit
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable
 
 from ..decoding import Sampling
@@ -37,6 +38,8 @@ __all__ = ["Authenticator", "EdgeServer"]
 TOMBSTONES_PER_SESSION = 4
 """Sessions remembered, tombstones included, for each that may be open."""
 
+log = logging.getLogger(__name__)
+
 Authenticator = Callable[[str, str], bool]
 """(identity, token) -> may this device come in?"""
 
@@ -60,7 +63,6 @@ class EdgeServer:
         self._authenticate = authenticate
         self._codec = Codec(model.vocab_size, self.settings.max_message_bytes)
         self._sessions: dict[SessionKey, Session] = {}
-        self._by_alias: dict[tuple[str, int], Session] = {}
         self._peers: dict[Session, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -97,8 +99,9 @@ class EdgeServer:
         try:
             await peer.serve(self._handle)
         finally:
-            for session in [s for s, p in self._peers.items() if p is peer]:
-                del self._peers[session]
+            for session in peer.sessions.values():
+                if self._peers.get(session) is peer:
+                    del self._peers[session]
 
     def _handle(self, peer: Peer, data: bytes) -> None:
         try:
@@ -115,11 +118,11 @@ class EdgeServer:
     def _on_message(self, peer: Peer, identity: str, message: Message) -> None:
         match message:
             case Hint():
-                self._on_hint(peer, identity, message)
+                self._on_hint(peer, message)
             case Open():
                 self._on_open(peer, identity, message)
             case Close():
-                self._on_close(identity, message)
+                self._on_close(peer, message)
             case Ping():
                 peer.tell(Pong(nonce=message.nonce))
             case _:
@@ -161,22 +164,19 @@ class EdgeServer:
 
     def _on_open(self, peer: Peer, identity: str, message: Open) -> None:
         session = self._sessions.get((identity, message.session))
-        owner = self._by_alias.get((identity, message.alias))
+        owner = peer.sessions.get(message.alias)
         if any(known is not None and message.generation < known.generation for known in (session, owner)):
             return  # an older OPEN that was overtaken
         request, refusal = self._read_request(message)
         if request is None:
             self._refuse_open(peer, message, *refusal)
         elif session is None:
-            if owner is not None:
-                self._close(owner)  # the device gave the alias to a new session
             self._open_new(peer, identity, message, request)
         elif session.was_closed:
             self._refuse_open(peer, message, ErrorCode.CLOSED, "this session was closed; choose a new id")
-        elif session.request not in (request, None):
+        elif not session.is_same_request(request):
             self._refuse_open(peer, message, ErrorCode.SETTINGS_DIFFER, "this session has other settings")
         elif message.generation > session.generation:
-            session.request = request
             self._start(session, peer, message, request)
         elif session.decode is not None:
             session.repeat_answer()  # a duplicate, or our answer was lost
@@ -239,20 +239,25 @@ class EdgeServer:
         else:
             decode = session.decode
             self.engine.resume(decode, message.tokens, patience_s=message.patience_s)
-        previous = self._peers.get(session)
-        if previous is not None and previous is not peer:
-            previous.forget(session)
-        if self._by_alias.get((session.identity, session.alias)) is session:
-            del self._by_alias[session.identity, session.alias]
+        owner = peer.sessions.get(message.alias)
+        if owner is not None and owner is not session:
+            self._close(owner)  # the device gave the alias to a new session
+        self._detach(session)
         session.alias = message.alias
         session.last_heard_s = asyncio.get_running_loop().time()
         session.attach(decode, len(message.tokens), message.generation)
-        self._by_alias[session.identity, session.alias] = session
+        peer.sessions[session.alias] = session
         self._peers[session] = peer
         peer.commit(session)
 
-    def _on_hint(self, peer: Peer, identity: str, hint: Hint) -> None:
-        session = self._by_alias.get((identity, hint.alias))
+    def _detach(self, session: Session) -> None:
+        """It is not this link's any more, if it was anybody's."""
+        peer = self._peers.pop(session, None)
+        if peer is not None:
+            peer.forget(session)
+
+    def _on_hint(self, peer: Peer, hint: Hint) -> None:
+        session = peer.sessions.get(hint.alias)
         is_asleep = session is not None and session.decode is None and not session.was_closed
         if session is None or is_asleep or hint.generation > session.generation:
             # We restarted, its lease ended, or the OPEN was lost: the device opens again with all its tokens.
@@ -267,7 +272,7 @@ class EdgeServer:
                 )
             return
         decode = session.decode
-        if decode is None or hint.generation < session.generation or self._peers.get(session) is not peer:
+        if decode is None or hint.generation < session.generation:
             return
         now_s = asyncio.get_running_loop().time()
         session.last_heard_s = now_s
@@ -280,8 +285,8 @@ class EdgeServer:
             session.repeat_from(max(hint.known, len(decode.request.prompt)))
             peer.commit(session)
 
-    def _on_close(self, identity: str, message: Close) -> None:
-        session = self._by_alias.get((identity, message.alias))
+    def _on_close(self, peer: Peer, message: Close) -> None:
+        session = peer.sessions.get(message.alias)
         if session is not None and message.generation >= session.generation:
             session.was_closed = True
             self._close(session)
@@ -296,19 +301,19 @@ class EdgeServer:
         peer = self._peers.get(session)
         if peer is not None:
             error = Error(
-                code=ErrorCode.INTERNAL, text=reason, alias=session.alias, generation=session.generation
+                code=ErrorCode.INTERNAL, text=reason[:200], alias=session.alias, generation=session.generation
             )
             peer.tell(error)
         self._close(session)
 
     def _close(self, session: Session) -> None:
         """Leave a tombstone, so that a late duplicate of its OPEN does not bring it back."""
-        peer = self._peers.pop(session, None)
+        peer = self._peers.get(session)
         if peer is not None:
-            peer.forget(session)
+            peer.hush(session)
         if session.decode is not None:
             self.engine.close(session.decode)
-            session.decode = session.request = None
+            session.decode = None
 
     async def _end_leases(self) -> None:
         """Close what is silent for a lease; forget tombstones after another."""
@@ -335,8 +340,7 @@ class EdgeServer:
     def _forget(self, session: Session) -> None:
         self._close(session)
         self._sessions.pop(session.key, None)
-        if self._by_alias.get((session.identity, session.alias)) is session:
-            del self._by_alias[session.identity, session.alias]
+        self._detach(session)
 
     @staticmethod
     def _refuse_open(
@@ -355,4 +359,10 @@ class EdgeServer:
     def _spawn(self, coroutine: object, *, name: str) -> None:
         task: asyncio.Task[None] = asyncio.create_task(coroutine, name=name)  # type: ignore[arg-type]
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """None of our tasks ends by an error of its own: one that does is a bug, and must be seen."""
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s failed: %r", task.get_name(), task.exception(), exc_info=task.exception())

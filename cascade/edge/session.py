@@ -27,8 +27,8 @@ class Session:
         self.key = key
         self.alias = alias
         self.generation = generation
-        self.request: DecodeRequest | None = request
-        """None once it is over: a tombstone keeps no text."""
+        self._request_hash = hash(request)
+        """Not the request itself: a tombstone keeps no text."""
         self.decode: Decode | None = None
         """None: closed by its device, or silent for a lease; what is left wards off late duplicates."""
         self.was_closed = False
@@ -43,6 +43,10 @@ class Session:
     @property
     def identity(self) -> str:
         return self.key[0]
+
+    def is_same_request(self, request: DecodeRequest) -> bool:
+        """Would it decide the same text?"""
+        return hash(request) == self._request_hash
 
     def attach(self, decode: Decode, prefix_length: int, generation: int) -> None:
         """Opened, or opened again: the device has `prefix_length` tokens."""
@@ -65,6 +69,7 @@ class Session:
     def repeat_from(self, known: int) -> None:
         """The device misses commits from `known` on."""
         self._sent = min(self._sent, known)
+        self._owes_answer = True  # a sign of life, if there is nothing to repeat
         self._repeats_left = REPEATS_AFTER_LOSS
         self._num_hinted = 0
 
@@ -90,7 +95,7 @@ class Session:
         echo_ms = held_ms = step_ms = None
         if self._stamp is not None:
             echo_ms, held_ms = self._stamp[0], round((now_s - self._stamp[1]) * 1000)
-            step_ms = round(pass_s * 1000)
+            step_ms = round(pass_s * 1000) if pass_s else None
             self._stamp = None
         self._sent = start + len(tokens)
         num_hinted, self._num_hinted = min(self._num_hinted, len(tokens)), 0

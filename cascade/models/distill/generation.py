@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ...decoding import Sampling, pick_rows
@@ -29,10 +29,11 @@ def continue_all(
     prompts: Sequence[Sequence[int]],
     samplings: Sequence[Sampling],
     max_tokens: int,
+    on_step: Callable[[int], None] | None = None,
 ) -> list[tuple[int, ...]]:
     """What the model says after each prompt, up to and with its end token, at most `max_tokens`.
 
-    A result depends on its own prompt, settings and seed only.
+    A result depends on its own prompt, settings and seed only. `on_step` hears how many tokens there are.
     """
     texts = [Growing(model.new_sequence(), len(p), s) for p, s in zip(prompts, samplings, strict=True)]
     for group in packed([len(prompt) for prompt in prompts], PREFILL_ROWS):
@@ -41,6 +42,8 @@ def continue_all(
         alive = [text for text in texts if not _is_done(model, text, max_tokens)]
         if not alive:
             break
+        if on_step is not None:
+            on_step(sum(len(text.tokens) for text in texts))
         _step(model, alive, [text.tokens[-1:] for text in alive])
     for text in texts:
         text.sequence.release()

@@ -7,7 +7,7 @@ Given the chat template up to where a user would begin to write, an aligned mode
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -37,27 +37,33 @@ class InventedPrompts:
     """Questions that the target makes up. Number n is always the same one."""
 
     def __init__(
-        self, target: LanguageModel, tokenizer: TextTokenizer | None, settings: DistillSettings
+        self,
+        target: Callable[[], LanguageModel],
+        tokenizer: TextTokenizer | None,
+        settings: DistillSettings,
     ) -> None:
         self._target = target
         self._tokenizer = tokenizer
         self._settings = settings
-        self._opening = _opening(target, tokenizer)
 
     def prompts(self, first: int, count: int) -> list[tuple[int, ...]]:
+        target = self._target()
+        opening = _opening(target, self._tokenizer)
         samplings = [
             Sampling(temperature=1.0, top_p=0.97, seed=_seed(self._settings.seed, 0, first + index))
             for index in range(count)
         ]
-        openings = [self._opening] * count
-        written = continue_all(self._target, openings, samplings, self._settings.prompt_tokens)
-        return [self._as_prompt(ids) for ids in written]
+        written = continue_all(target, [opening] * count, samplings, self._settings.prompt_tokens)
+        return [
+            self._as_prompt(opening, [token for token in ids if token not in target.eos_ids])
+            for ids in written
+        ]
 
-    def _as_prompt(self, ids: Sequence[int]) -> tuple[int, ...]:
+    def _as_prompt(self, opening: tuple[int, ...], ids: Sequence[int]) -> tuple[int, ...]:
         """The question as an app would send it: as text, through the template."""
         tokenizer = self._tokenizer
         if tokenizer is None or not tokenizer.has_chat_template:
-            return (*self._opening, *(token for token in ids if token not in self._target.eos_ids))
+            return (*opening, *ids)
         question = tokenizer.decode(ids).strip() or "?"
         return tuple(tokenizer.chat([{"role": "user", "content": question}]))
 
@@ -93,7 +99,11 @@ class WrittenPrompts:
 
 
 def write_answers(
-    target: LanguageModel, prompts: Sequence[tuple[int, ...]], first: int, settings: DistillSettings
+    target: LanguageModel,
+    prompts: Sequence[tuple[int, ...]],
+    first: int,
+    settings: DistillSettings,
+    on_step: Callable[[int], None] | None = None,
 ) -> list[Text]:
     """The target's answers to prompts number `first` and on: even numbers greedily, odd ones at T = 0.8."""
     most = target.context_length - settings.answer_tokens
@@ -106,7 +116,7 @@ def write_answers(
         Sampling(temperature=0.8 if number % 2 else 0.0, seed=_seed(settings.seed, 1, number))
         for number in range(first, first + len(prompts))
     ]
-    answers = continue_all(target, prompts, samplings, settings.answer_tokens)
+    answers = continue_all(target, prompts, samplings, settings.answer_tokens, on_step)
     return [Text(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
