@@ -13,8 +13,6 @@ from ..testing import Conditions, EmulatedLink, MemoryListener, SyntheticDraft, 
 
 __all__ = ["Outcome", "Setting", "simulate"]
 
-SETTLE_S = 5.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
