@@ -32,6 +32,7 @@ FIRST_REPEAT_S = 1.0
 MAX_REPEAT_S = 4.0
 ACKNOWLEDGE_AFTER_S = 4.0
 """An edge that hears nothing for long takes the device for gone."""
+ACKNOWLEDGE_REPEATED_EVERY = 8
 ACKNOWLEDGE_EVERY = 64
 """Tokens received without having said so, while the edge's run-ahead is not known."""
 
@@ -83,6 +84,8 @@ class Stream:
         # For the edge:
         self._outbox = Outbox(request, self._guesses, session_id=session_id, alias=alias)
         self._send_timer: asyncio.TimerHandle | None = None
+        self._asked = (-1, 0.0)
+        """(head, time) of the last request to repeat lost commits."""
         # Against silence:
         self._heard_s = self._loop.time()
         self._repeat_after_s = FIRST_REPEAT_S
@@ -184,8 +187,7 @@ class Stream:
         self._measure(commit, now_s)
         num_known = self._guesses.head - commit.position
         if num_known < 0:
-            self._outbox.ask_for_commits_before(commit.position)
-            self._notify(self)
+            self._ask_for_gap(commit.position, now_s)
             return
         tokens = commit.tokens[num_known:]
         if not tokens:
@@ -197,7 +199,7 @@ class Stream:
             self._keep_time(now_s)
             self._decide_sending(now_s)
             self._decide_drafting()
-            self._decide_acknowledging()
+            self._decide_acknowledging(is_repeated=num_known > 0)
 
     def on_error(self, error: Error) -> None:
         """The edge refused something of this stream."""
@@ -324,9 +326,26 @@ class Stream:
             self._outbox.send_guesses()
             self._notify(self)
 
-    def _decide_acknowledging(self) -> None:
-        """Without hints that carry it, acknowledge at half the edge's run-ahead, and after a while anyway."""
+    def _ask_for_gap(self, position: int, now_s: float) -> None:
+        """Commits were lost or overtaken: ask once, and again when the answer should have come."""
+        head, asked_s = self._asked
+        rtt_s = self._link.rtt_s
+        if head == self._guesses.head and now_s - asked_s < (
+            FIRST_REPEAT_S if rtt_s is None else 1.5 * rtt_s
+        ):
+            return
+        self._asked = (self._guesses.head, now_s)
+        self._outbox.ask_for_commits_before(position)
+        self._notify(self)
+
+    def _decide_acknowledging(self, *, is_repeated: bool) -> None:
+        """Without hints that carry it, acknowledge at half the edge's run-ahead, and after a while anyway.
+
+        An edge that repeats what we have, for it saw losses, is told sooner: every repeat costs bytes.
+        """
         every = ACKNOWLEDGE_EVERY if self.limits is None else max(1, self.limits.run_ahead // 2)
+        if is_repeated:
+            every = min(every, ACKNOWLEDGE_REPEATED_EVERY)
         is_quiet = self._outbox.was_quiet_since(self._loop.time() - ACKNOWLEDGE_AFTER_S)
         if is_quiet or self._guesses.head - self._outbox.acknowledged >= every:
             self._outbox.acknowledge()

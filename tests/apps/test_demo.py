@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -52,7 +53,7 @@ def test_figures_that_hold() -> None:
         ({"payload_bytes_per_token": 24.5}, "hint-driven: 24.5 bytes"),
     ],
 )
-def test_a_broken_bound_is_said(changes: dict[str, float], complaint: str) -> None:
+def test_a_broken_bound_is_said(changes: dict[str, Any], complaint: str) -> None:
     figures = [
         dataclasses.replace(figure, **changes)
         if (figure.agreement, figure.policy, figure.rtt_ms) == (0.8, "hint-driven", 100)
