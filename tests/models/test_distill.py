@@ -225,6 +225,15 @@ def test_interrupted_and_called_again(
     assert not list(state_folder(out).rglob(".*")), "no scratch file is left"
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """A job started in the background ignores Ctrl-C, and so would everything in it, as it should."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_in_a_step_is_obeyed_after_it(target: Path, texts: Path, whole: Path, tmp_path: Path) -> None:
     """No step is lost though no checkpoint was due, and none is half done."""
     out = tmp_path / "draft"
