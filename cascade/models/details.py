@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
 from .loading import count_parameters, resolve
-from .text import TextTokenizer
+from .text import TextTokenizer, read_json
 from .vocabulary import TOKENIZER_FOLDER, VocabularyMap, has_vocabulary_map
 
 __all__ = ["details"]
@@ -17,7 +15,7 @@ __all__ = ["details"]
 def details(ref: str | Path) -> dict[str, Any]:
     """JSON-able facts: family, size, vocabulary, text; and a draft's card, if it is one."""
     source = resolve(ref)
-    config = _read(source.folder / "config.json")
+    config = read_json(source.folder / "config.json")
     inner = config.get("text_config", config)
     found: dict[str, Any] = {
         "name": source.name,
@@ -45,7 +43,7 @@ def details(ref: str | Path) -> dict[str, Any]:
             "chat_template": tokenizer.has_chat_template,
             "eos_ids": sorted(tokenizer.eos_ids),
         }
-    card = _read(source.folder / "card.json")
+    card = read_json(source.folder / "card.json")
     if card:
         agreement = card.get("agreement", {})
         found["draft"] = {
@@ -56,13 +54,3 @@ def details(ref: str | Path) -> dict[str, Any]:
             **{f"agreement_{name}": grades.get("agreement") for name, grades in agreement.items()},
         }
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    return value if isinstance(value, dict) else {}

@@ -18,7 +18,7 @@ from .chat import ChatTemplate
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["Detokenizer", "StopScanner", "TextTokenizer"]
+__all__ = ["Detokenizer", "StopScanner", "TextTokenizer", "read_json"]
 
 REPLACEMENT = "\ufffd"
 MAX_PENDING = 16
@@ -62,7 +62,7 @@ class TextTokenizer:
             tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{path} cannot be read: {error}") from error
-        config = _read_json(folder / "tokenizer_config.json")
+        config = read_json(folder / "tokenizer_config.json")
         return cls(
             tokenizer,
             chat_template=ChatTemplate.from_folder(folder, config),
@@ -189,7 +189,7 @@ def _eos_ids(folder: Path, config: Mapping[str, Any], tokenizer: tokenizers.Toke
     """Generation settings name them; the tokenizer's own end token counts too (chat ends often differ)."""
     found: set[int] = set()
     for name in ("generation_config.json", "config.json"):
-        value = _read_json(folder / name).get("eos_token_id")
+        value = read_json(folder / name).get("eos_token_id")
         found.update(
             item for item in (value if isinstance(value, list) else [value]) if isinstance(item, int)
         )
@@ -202,7 +202,8 @@ def _eos_ids(folder: Path, config: Mapping[str, Any], tokenizer: tokenizers.Toke
     return frozenset(found)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no file, or something else in it."""
     if not path.is_file():
         return {}
     try:

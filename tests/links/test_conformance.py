@@ -121,7 +121,7 @@ async def test_a_slow_reader_holds_the_sender(open_place: OpenPlace) -> None:
         before = -1
         while num_sent != before:  # until nothing moves any more
             before = num_sent
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # real sockets: only time tells that the buffers below are full
         assert not task.done()
         assert num_sent < 2_000
         for _ in range(before):

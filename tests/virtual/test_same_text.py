@@ -23,6 +23,12 @@ def test_same_text(first: int) -> None:
     check_faults(run_chunk(first, CHUNK))
 
 
+@pytest.mark.parametrize("seed", [5619, 6470, 8647])
+def test_a_link_slower_than_our_patience_is_not_redialled_for_ever(seed: int) -> None:
+    """Nothing came back on these links before the device took them for dead, time after time."""
+    run_schedule(seed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(NUM_SEEDS, NUM_SEEDS + NUM_SEEDS_SLOW, 10 * CHUNK))
 def test_same_text_at_length(first: int) -> None:
