@@ -5,35 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..decoding import Sampling, agreed_prefix, cut
+from ..decoding import agreed_prefix, cut
+from ..errors import EngineError
 from ..models.base import Feed, TokenSequence
 from ..wire.text import HashedText, common_prefix
 from .hints import HintBuffer
+from .interface import Committed, DecodeRequest
 
-__all__ = ["Committed", "Decode", "DecodeRequest"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodeRequest:
-    """What decides a text, and nothing else: invariant 1 says that equal requests give equal texts."""
-
-    prompt: tuple[int, ...]
-    sampling: Sampling
-    stop_ids: frozenset[int]
-    length_limit: int
-    """Absolute: prompt length + new tokens, or the context's end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What one step added to a text."""
-
-    tokens: tuple[int, ...]
-    num_hinted: int
+__all__ = ["Decode", "PlannedStep"]
 
 
 class Decode:
-    """The engine's state for one text."""
+    """The batch engine's state for one text, and the handle that those above have of it."""
 
     def __init__(
         self,
@@ -44,12 +27,11 @@ class Decode:
         max_buffered_hints: int,
         now_s: float,
         on_commit: Callable[[Committed], None],
-        on_failure: Callable[[str], None],
+        on_failure: Callable[[EngineError], None],
     ) -> None:
         self.request = request
         self.patience_s = patience_s
         self.known = len(prefix)
-        """How far the device is known to have the text."""
         self.last_step_s = now_s
         self.on_commit = on_commit
         self.on_failure = on_failure
@@ -69,6 +51,13 @@ class Decode:
     @property
     def head(self) -> int:
         return self.hints.head
+
+    @property
+    def prompt_length(self) -> int:
+        return len(self.request.prompt)
+
+    def committed(self, start: int = 0, limit: int | None = None) -> list[int]:
+        return self.hints.committed(start, limit)
 
     @property
     def gains_by_waiting(self) -> bool:

@@ -1,7 +1,6 @@
 """The batch engine: schedule, run, postprocess, for ever.
 
-The interface other engines will stand behind too: `open`, `hint`, `acknowledge`, `close`; commits come out
-by callback. Everything but the pass itself runs on the event loop; the pass runs where the runner says.
+Everything but the pass itself runs on the event loop; the pass runs where the runner says.
 """
 
 from __future__ import annotations
@@ -11,26 +10,33 @@ import logging
 from collections.abc import Callable
 
 from ..decoding import pick_rows
-from ..errors import CascadeError
+from ..errors import CascadeError, EngineError
 from ..models.base import LanguageModel
 from ..models.runner import Runner
-from .decode import Committed, Decode, DecodeRequest, PlannedStep
+from .decode import Decode, PlannedStep
+from .interface import Committed, DecodeRequest, EngineStats, Served, Text
 from .pacing import NEVER_S, due_at_s
 from .settings import EdgeSettings
 
-__all__ = ["Engine"]
+__all__ = ["BatchEngine"]
 
 log = logging.getLogger(__name__)
 
 
-class Engine:
+class BatchEngine:
     """Decodes many texts with one model, in batches."""
 
     def __init__(self, model: LanguageModel, runner: Runner, settings: EdgeSettings | None = None) -> None:
         self.model = model
         self.settings = settings or EdgeSettings()
-        self.num_passes = 0
-        self.num_rows = 0
+        self.served = Served(
+            vocab_size=model.vocab_size,
+            vocab_fingerprint=model.vocab_fingerprint,
+            context_length=model.context_length,
+            numerics=model.numerics,
+        )
+        self.stats = EngineStats()
+        self.is_alive = True
         self.pass_s = 0.0
         """How long the last pass took in which nobody was prefilled; 0 before there was one."""
         self._runner = runner
@@ -43,10 +49,11 @@ class Engine:
         request: DecodeRequest,
         prefix: tuple[int, ...],
         *,
+        owner: str,
         patience_s: float,
         on_commit: Callable[[Committed], None],
-        on_failure: Callable[[str], None],
-    ) -> Decode:
+        on_failure: Callable[[EngineError], None],
+    ) -> Text:
         """Decode on from `prefix`, which begins with the request's prompt."""
         decode = Decode(
             request,
@@ -61,24 +68,26 @@ class Engine:
         self._changed.set()
         return decode
 
-    def resume(self, decode: Decode, prefix: tuple[int, ...], *, patience_s: float) -> None:
+    def resume(self, text: Text, prefix: tuple[int, ...], *, patience_s: float) -> None:
         """The device opened the same text again, with all that it has of it."""
         patience_s = min(patience_s, self.settings.max_patience_s)
-        decode.resume(prefix, patience_s=patience_s, now_s=self._now_s())
+        _ours(text).resume(prefix, patience_s=patience_s, now_s=self._now_s())
         self._changed.set()
 
-    def hint(self, decode: Decode, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
-        decode.hints.offer(position, prefix_hash, tokens)
+    def hint(self, text: Text, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
+        _ours(text).hints.offer(position, prefix_hash, tokens)
         self._changed.set()
 
-    def acknowledge(self, decode: Decode, known: int) -> None:
+    def acknowledge(self, text: Text, known: int) -> None:
         """The device has everything before `known`."""
+        decode = _ours(text)
         if decode.known < known <= decode.head:
             decode.known = known
             self._changed.set()
 
-    def close(self, decode: Decode) -> None:
+    def close(self, text: Text) -> None:
         """Stop decoding; the cache is given back as soon as no pass uses it."""
+        decode = _ours(text)
         if decode in self._decodes:
             del self._decodes[decode]
             decode.is_closed = True
@@ -93,6 +102,7 @@ class Engine:
                 picks = await self._run(steps)
                 self._postprocess(steps, picks)
         finally:
+            self.is_alive = False
             self._runner.close()
 
     async def _schedule(self) -> list[PlannedStep]:
@@ -130,8 +140,8 @@ class Engine:
         for step in steps:
             step.decode.is_running = True
         num_rows = sum(len(step.fed) for step in steps)
-        self.num_passes += 1
-        self.num_rows += num_rows
+        self.stats.num_passes += 1
+        self.stats.num_rows += num_rows
         started_s = self._now_s()
         try:
             picks = await self._runner.run(lambda: self._pass(steps), rows=num_rows)
@@ -172,18 +182,22 @@ class Engine:
                 self._fail([step.decode], error)
                 continue
             if committed is not None:
+                self.stats.num_committed += len(committed.tokens)
+                self.stats.num_hinted += committed.num_hinted
                 step.decode.on_commit(committed)
             if step.decode.is_finished:
                 self._released.append(step.decode)
 
     def _fail(self, decodes: list[Decode], error: Exception) -> None:
         """A failed step ends the texts that were in it, and only these."""
-        reason = str(error) if isinstance(error, CascadeError) else "a step of the engine failed"
         log.error("a step of %d texts failed: %r", len(decodes), error, exc_info=error)
+        reason = str(error) if isinstance(error, CascadeError) else "a step of the engine failed"
+        failure = error if isinstance(error, EngineError) else EngineError(reason)
         for decode in decodes:
             if not decode.is_closed:
-                decode.on_failure(reason)
+                self.stats.num_failed += 1
                 self.close(decode)
+                decode.on_failure(failure)
 
     async def _wait_until(self, wake_at_s: float) -> None:
         """Until something changed, or a text is due."""
@@ -199,3 +213,8 @@ class Engine:
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _ours(text: Text) -> Decode:
+    assert isinstance(text, Decode), "a text of another engine"
+    return text

@@ -48,8 +48,9 @@ class HintBuffer:
         """The first `limit` tokens of the chain."""
         return self._text.tokens[self._head : self._head + limit]
 
-    def committed(self, start: int = 0) -> list[int]:
-        return self._text.tokens[start : self._head]
+    def committed(self, start: int = 0, limit: int | None = None) -> list[int]:
+        stop = self._head if limit is None else min(self._head, start + limit)
+        return self._text.tokens[start:stop]
 
     def offer(self, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
         """Take a hint: chain it, keep it for later, or drop it."""

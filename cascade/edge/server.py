@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from ..decoding import Sampling
-from ..errors import LinkClosed, SettingsError, WireError
+from ..errors import EngineError, LinkClosed, SettingsError, WireError
 from ..links.base import Link, Listener
 from ..models.base import LanguageModel
 from ..models.runner import Runner
@@ -27,8 +27,8 @@ from ..wire import (
     Pong,
     Welcome,
 )
-from .decode import Committed, DecodeRequest
-from .engine import Engine
+from .engine import BatchEngine
+from .interface import Committed, DecodeRequest, Engine
 from .peer import Peer
 from .session import Session, SessionKey
 from .settings import EdgeSettings
@@ -45,12 +45,14 @@ Authenticator = Callable[[str, str], bool]
 
 
 class EdgeServer:
-    """Serves devices: `async with EdgeServer(...) as edge: edge.listen(listener)`; leaving hangs up."""
+    """Serves devices: `async with EdgeServer.of(model, runner) as edge: edge.listen(listener)`.
+
+    Leaving hangs up.
+    """
 
     def __init__(
         self,
-        model: LanguageModel,
-        runner: Runner,
+        engine: Engine,
         *,
         name: str = "edge",
         settings: EdgeSettings | None = None,
@@ -58,13 +60,26 @@ class EdgeServer:
     ) -> None:
         self.name = name
         self.settings = settings or EdgeSettings()
-        self.engine = Engine(model, runner, self.settings)
-        self._model = model
+        self.engine = engine
         self._authenticate = authenticate
-        self._codec = Codec(model.vocab_size, self.settings.max_message_bytes)
+        self._codec = Codec(engine.served.vocab_size, self.settings.max_message_bytes)
         self._sessions: dict[SessionKey, Session] = {}
         self._peers: dict[Session, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def of(
+        cls,
+        model: LanguageModel,
+        runner: Runner,
+        *,
+        name: str = "edge",
+        settings: EdgeSettings | None = None,
+        authenticate: Authenticator | None = None,
+    ) -> EdgeServer:
+        """A server with a batch engine of its own for this model."""
+        engine = BatchEngine(model, runner, settings)
+        return cls(engine, name=name, settings=settings, authenticate=authenticate)
 
     async def __aenter__(self) -> EdgeServer:
         self._spawn(self.engine.run(), name=f"{self.name}-engine")
@@ -79,7 +94,7 @@ class EdgeServer:
     @property
     def num_sessions(self) -> int:
         """Open sessions, tombstones not counted."""
-        return sum(session.decode is not None for session in self._sessions.values())
+        return sum(session.text is not None for session in self._sessions.values())
 
     def listen(self, listener: Listener) -> None:
         """Serve every device that dials this listener, beside those served already."""
@@ -130,7 +145,7 @@ class EdgeServer:
                 peer.tell(Error(code=ErrorCode.BAD_MESSAGE, text=text))
 
     def _on_hello(self, peer: Peer, hello: Hello) -> None:
-        model = self._model
+        model = self.engine.served
         identity = peer.link.peer or hello.identity
         if hello.version != PROTOCOL_VERSION:
             text = f"this edge speaks version {PROTOCOL_VERSION} of the protocol, not {hello.version}"
@@ -178,7 +193,7 @@ class EdgeServer:
             self._refuse_open(peer, message, ErrorCode.SETTINGS_DIFFER, "this session has other settings")
         elif message.generation > session.generation:
             self._start(session, peer, message, request)
-        elif session.decode is not None:
+        elif session.text is not None:
             session.repeat_answer()  # a duplicate, or our answer was lost
             peer.commit(session)
 
@@ -202,7 +217,7 @@ class EdgeServer:
         nothing = (ErrorCode.BAD_MESSAGE, "")
         if not 1 <= message.prompt_length <= len(message.tokens):
             return None, (ErrorCode.BAD_MESSAGE, "the prompt is empty, or longer than the tokens sent")
-        context_length = self._model.context_length
+        context_length = self.engine.served.context_length
         if message.prompt_length >= context_length:
             text = f"a prompt of {message.prompt_length} tokens fills the context of {context_length}"
             return None, (ErrorCode.CONTEXT, text)
@@ -228,24 +243,25 @@ class EdgeServer:
 
     def _start(self, session: Session, peer: Peer, message: Open, request: DecodeRequest) -> None:
         """Open the text at the engine, or resume it, and answer at once."""
-        if session.decode is None:
-            decode = self.engine.open(
+        if session.text is None:
+            text = self.engine.open(
                 request,
                 message.tokens,
+                owner=session.identity,
                 patience_s=message.patience_s,
                 on_commit=lambda committed: self._on_commit(session, committed),
-                on_failure=lambda reason: self._on_failure(session, reason),
+                on_failure=lambda error: self._on_failure(session, error),
             )
         else:
-            decode = session.decode
-            self.engine.resume(decode, message.tokens, patience_s=message.patience_s)
+            text = session.text
+            self.engine.resume(text, message.tokens, patience_s=message.patience_s)
         owner = peer.sessions.get(message.alias)
         if owner is not None and owner is not session:
             self._close(owner)  # the device gave the alias to a new session
         self._detach(session)
         session.alias = message.alias
         session.last_heard_s = asyncio.get_running_loop().time()
-        session.attach(decode, len(message.tokens), message.generation)
+        session.attach(text, len(message.tokens), message.generation)
         peer.sessions[session.alias] = session
         self._peers[session] = peer
         peer.commit(session)
@@ -258,7 +274,7 @@ class EdgeServer:
 
     def _on_hint(self, peer: Peer, hint: Hint) -> None:
         session = peer.sessions.get(hint.alias)
-        is_asleep = session is not None and session.decode is None and not session.was_closed
+        is_asleep = session is not None and session.text is None and not session.was_closed
         if session is None or is_asleep or hint.generation > session.generation:
             # We restarted, its lease ended, or the OPEN was lost: the device opens again with all its tokens.
             if peer.may_say_unknown(hint.alias, hint.generation, asyncio.get_running_loop().time()):
@@ -271,18 +287,18 @@ class EdgeServer:
                     )
                 )
             return
-        decode = session.decode
-        if decode is None or hint.generation < session.generation:
+        text = session.text
+        if text is None or hint.generation < session.generation:
             return
         now_s = asyncio.get_running_loop().time()
         session.last_heard_s = now_s
-        self.engine.acknowledge(decode, hint.known)
+        self.engine.acknowledge(text, hint.known)
         if hint.stamp_ms is not None:
             session.note_stamp(hint.stamp_ms, now_s)
         if hint.tokens:
-            self.engine.hint(decode, hint.position, hint.prefix_hash, hint.tokens)
+            self.engine.hint(text, hint.position, hint.prefix_hash, hint.tokens)
         elif hint.position > hint.known:
-            session.repeat_from(max(hint.known, len(decode.request.prompt)))
+            session.repeat_from(max(hint.known, text.prompt_length))
             peer.commit(session)
 
     def _on_close(self, peer: Peer, message: Close) -> None:
@@ -297,13 +313,17 @@ class EdgeServer:
         if peer is not None:
             peer.commit(session)
 
-    def _on_failure(self, session: Session, reason: str) -> None:
+    def _on_failure(self, session: Session, error: EngineError) -> None:
         peer = self._peers.get(session)
         if peer is not None:
-            error = Error(
-                code=ErrorCode.INTERNAL, text=reason[:200], alias=session.alias, generation=session.generation
+            peer.tell(
+                Error(
+                    code=ErrorCode.INTERNAL,
+                    text=str(error)[:200],
+                    alias=session.alias,
+                    generation=session.generation,
+                )
             )
-            peer.tell(error)
         self._close(session)
 
     def _close(self, session: Session) -> None:
@@ -311,9 +331,9 @@ class EdgeServer:
         peer = self._peers.get(session)
         if peer is not None:
             peer.hush(session)
-        if session.decode is not None:
-            self.engine.close(session.decode)
-            session.decode = None
+        if session.text is not None:
+            self.engine.close(session.text)
+            session.text = None
 
     async def _end_leases(self) -> None:
         """Close what is silent for a lease; forget tombstones after another."""
@@ -333,7 +353,7 @@ class EdgeServer:
         """Tombstones are bounded too: whoever opens and closes for ever loses the oldest of them early."""
         excess = len(self._sessions) - TOMBSTONES_PER_SESSION * self.settings.max_sessions
         if excess >= 0:
-            over = (session for session in self._sessions.values() if session.decode is None)
+            over = (session for session in self._sessions.values() if session.text is None)
             for session in list(itertools.islice(over, excess + 1)):
                 self._forget(session)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..wire import Commit
-from .decode import Committed, Decode, DecodeRequest
+from .interface import Committed, DecodeRequest, Text
 
 __all__ = ["Session", "SessionKey"]
 
@@ -29,7 +29,7 @@ class Session:
         self.generation = generation
         self._request_hash = hash(request)
         """Not the request itself: a tombstone keeps no text."""
-        self.decode: Decode | None = None
+        self.text: Text | None = None
         """None: closed by its device, or silent for a lease; what is left wards off late duplicates."""
         self.was_closed = False
         """By its device: it does not come back. After a silence it may, in a newer generation."""
@@ -48,9 +48,9 @@ class Session:
         """Would it decide the same text?"""
         return hash(request) == self._request_hash
 
-    def attach(self, decode: Decode, prefix_length: int, generation: int) -> None:
+    def attach(self, text: Text, prefix_length: int, generation: int) -> None:
         """Opened, or opened again: the device has `prefix_length` tokens."""
-        self.decode = decode
+        self.text = text
         self.generation = generation
         self._sent = prefix_length
         self._num_hinted = 0
@@ -78,10 +78,10 @@ class Session:
 
         With the echo of a stamp goes how long a pass takes now: a device needs neither more often.
         """
-        decode = self.decode
-        if decode is None:
+        text = self.text
+        if text is None:
             return None
-        head = decode.head
+        head = text.head
         if self._sent >= head:
             if not self._owes_answer:
                 return None
@@ -90,8 +90,8 @@ class Session:
         start = self._sent
         if self._repeats_left:
             self._repeats_left -= 1
-            start = max(min(start, decode.known), start - MAX_REPEATED_TAIL)
-        tokens = tuple(decode.hints.committed(start)[:MAX_COMMIT_TOKENS])
+            start = max(min(start, text.known), start - MAX_REPEATED_TAIL)
+        tokens = tuple(text.committed(start, MAX_COMMIT_TOKENS))
         echo_ms = held_ms = step_ms = None
         if self._stamp is not None:
             echo_ms, held_ms = self._stamp[0], round((now_s - self._stamp[1]) * 1000)

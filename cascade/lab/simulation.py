@@ -55,7 +55,7 @@ async def _simulate(setting: Setting) -> Outcome:
     async def dial() -> Link:
         return EmulatedLink(await listener.dial(), up=one_way, down=one_way)
 
-    edge = EdgeServer(
+    edge = EdgeServer.of(
         target,
         PacedRunner(constant_cost(setting.pass_s)),
         settings=EdgeSettings(max_fed_hints=setting.max_fed_hints),
@@ -72,6 +72,6 @@ async def _simulate(setting: Setting) -> Outcome:
     num_bytes = summary.bytes_up + summary.bytes_down
     return Outcome(
         summary=summary,
-        passes_per_token=edge.engine.num_passes / summary.num_tokens,
+        passes_per_token=edge.engine.stats.num_passes / summary.num_tokens,
         payload_bytes_per_token=num_bytes / summary.num_tokens,
     )

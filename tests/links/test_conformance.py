@@ -145,7 +145,7 @@ async def serving(
     place: Place, target: SyntheticTarget, authenticate: Authenticator | None = None
 ) -> AsyncIterator[EdgeServer]:
     runner = PacedRunner(lambda rows: 0.002)
-    async with EdgeServer(target, runner, authenticate=authenticate) as edge:
+    async with EdgeServer.of(target, runner, authenticate=authenticate) as edge:
         edge.listen(place.listener)
         yield edge
 

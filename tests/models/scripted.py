@@ -188,7 +188,7 @@ def answer(
         async def dial() -> Link:
             return EmulatedLink(await listener.dial(), up=one_way, down=one_way)
 
-        edge = EdgeServer(target, PacedRunner(constant_cost(PASS_S)))
+        edge = EdgeServer.of(target, PacedRunner(constant_cost(PASS_S)))
         runner = PacedRunner(constant_cost(DRAFT_STEP_S))
         async with edge:
             edge.listen(listener)
@@ -204,6 +204,6 @@ def answer(
                 came = [token async for token in stream]
                 await asyncio.sleep(1)
         num_hinted = sum(token.source is Source.HINTED for token in came)
-        return Answer([token.id for token in came], num_hinted, edge.engine.num_passes)
+        return Answer([token.id for token in came], num_hinted, edge.engine.stats.num_passes)
 
     return run_virtual(run(), limit_s=1000)

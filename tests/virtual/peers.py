@@ -46,7 +46,7 @@ async def edge_for(
     **settings: Any,
 ) -> AsyncIterator[EdgeServer]:
     """An edge that serves these listeners."""
-    server = EdgeServer(
+    server = EdgeServer.of(
         target or SyntheticTarget(vocab_size=VOCAB_SIZE),
         PacedRunner(constant_cost(pass_s)),
         settings=EdgeSettings(**settings),

@@ -128,7 +128,7 @@ class FlakyEdge:
         dice = self._dice
         while True:
             self._listener = MemoryListener(self.name)
-            server = EdgeServer(
+            server = EdgeServer.of(
                 self._target, PacedRunner(self._cost_s), name=self.name, settings=self._settings
             )
             async with server:

@@ -128,7 +128,7 @@ async def test_an_open_is_answered_at_once_then_with_the_targets_text() -> None:
         assert (answer.position, answer.tokens) == (LONG, ())
         assert await talker.hear_text(40) == ANSWER
         assert loop.time() - opened_s == pytest.approx(40 * PASS_S)
-        assert edge.engine.num_passes == 40
+        assert edge.engine.stats.num_passes == 40
 
 
 @in_virtual_time
@@ -139,7 +139,7 @@ async def test_a_text_ends_at_the_contexts_end() -> None:
         await talker.say(opening())
         assert await talker.hear_text(7) == greedy(target, PROMPT, 7)
         assert await talker.hear_all(for_s=1) == []
-        assert edge.engine.num_passes == 7
+        assert edge.engine.stats.num_passes == 7
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ async def test_a_duplicate_open_is_answered_again_and_changes_nothing() -> None:
         await asyncio.sleep(5.5 * PASS_S)
         await talker.say(opening())
         assert await talker.hear_text(40) == ANSWER
-        assert edge.engine.num_passes == 40
+        assert edge.engine.stats.num_passes == 40
 
 
 @in_virtual_time
@@ -240,7 +240,7 @@ async def test_open_again_resumes_where_the_device_is() -> None:
         assert list(commit.tokens) == TEXT[LONG + 4 : LONG + 4 + len(commit.tokens)]
         rest = await talker.hear_text(36 - len(commit.tokens), start=commit.position + len(commit.tokens))
         assert rest == ANSWER[4 + len(commit.tokens) :]
-        assert edge.engine.num_passes == 40, "what was decided is not decided again"
+        assert edge.engine.stats.num_passes == 40, "what was decided is not decided again"
 
 
 @pytest.mark.parametrize("length", [0, 1, 17, 39])
@@ -253,7 +253,7 @@ async def test_an_edge_that_never_saw_the_session_goes_on_from_any_prefix(length
         assert (first.position, first.tokens) == (LONG + length, ())
         assert await talker.hear_text(40 - length, start=LONG + length) == ANSWER[length:]
         await asyncio.sleep(1)
-        assert edge.engine.num_passes == 40 - length
+        assert edge.engine.stats.num_passes == 40 - length
 
 
 @in_virtual_time
@@ -300,12 +300,12 @@ async def test_a_late_duplicate_open_does_not_revive_a_closed_session() -> None:
         await asyncio.sleep(PASS_S)
         assert edge.num_sessions == 0
         await talker.hear_all(for_s=0.1)
-        num_passes = edge.engine.num_passes
+        num_passes = edge.engine.stats.num_passes
         for generation in (2, 3, 4):
             await talker.say(opening(generation=generation))
         heard = await talker.hear_all(for_s=5)
         assert edge.num_sessions == 0
-        assert edge.engine.num_passes == num_passes
+        assert edge.engine.stats.num_passes == num_passes
         assert all(isinstance(message, Error) and message.code is ErrorCode.CLOSED for message in heard)
 
 
@@ -383,8 +383,8 @@ async def test_agreed_hints_save_passes() -> None:
     async with edge_for(listener, max_fed_hints=4) as edge, talk_to(listener) as talker:
         await talker.say(opening(), hint(PROMPT, ANSWER[:39], known=LONG))
         assert await talker.hear_text(40) == ANSWER
-        assert edge.engine.num_passes == 8
-        assert edge.engine.num_rows == LONG + 39
+        assert edge.engine.stats.num_passes == 8
+        assert edge.engine.stats.num_rows == LONG + 39
 
 
 @pytest.mark.parametrize("wrong_at", [0, 1, 3])
@@ -401,7 +401,7 @@ async def test_a_wrong_hint_is_never_committed(wrong_at: int) -> None:
         assert first.num_hinted == wrong_at
         rest = await talker.hear_text(39 - wrong_at, start=LONG + wrong_at + 1)
         assert [*first.tokens, *rest] == ANSWER
-        assert edge.engine.num_passes == 40 - wrong_at
+        assert edge.engine.stats.num_passes == 40 - wrong_at
 
 
 @in_virtual_time
@@ -412,7 +412,7 @@ async def test_hints_of_an_older_generation_are_ignored() -> None:
         await talker.hear_text(1)
         await talker.say(hint(TEXT[: LONG + 1], ANSWER[1:9], known=LONG + 1, generation=1))
         assert await talker.hear_all(for_s=5) == []
-        assert edge.engine.num_passes == 1
+        assert edge.engine.stats.num_passes == 1
 
 
 @in_virtual_time
@@ -426,7 +426,7 @@ async def test_hints_over_a_link_that_was_left_are_ignored() -> None:
         await old.say(hint(TEXT[: LONG + 2], ANSWER[2:9], known=LONG + 2, generation=2))
         assert await new.hear_all(for_s=5) == []
         assert [type(message) for message in await old.hear_all(for_s=1)] == [Error]  # unknown on that link
-        assert edge.engine.num_passes == 2
+        assert edge.engine.stats.num_passes == 2
 
 
 @in_virtual_time
@@ -443,7 +443,7 @@ async def test_patience_waits_for_hints_and_no_longer() -> None:
         await talker.say(hint(TEXT[: LONG + 2], ANSWER[2:7], known=LONG + 2))
         assert await talker.hear_text(6, start=LONG + 2) == ANSWER[2:8]
         assert loop.time() - began_s == pytest.approx(PASS_S)
-        assert edge.engine.num_passes == 3
+        assert edge.engine.stats.num_passes == 3
 
 
 @in_virtual_time
@@ -452,7 +452,7 @@ async def test_nobody_waits_for_hints_to_the_last_token() -> None:
     async with edge_for(listener) as edge, talk_to(listener) as talker:
         await talker.say(opening(patience_s=1000, max_new_tokens=8), hint(PROMPT, ANSWER[:6], known=LONG))
         assert await talker.hear_text(8) == ANSWER[:8]
-        assert edge.engine.num_passes == 2
+        assert edge.engine.stats.num_passes == 2
 
 
 @in_virtual_time
@@ -471,13 +471,13 @@ async def test_the_edge_runs_ahead_only_so_far() -> None:
     async with edge_for(listener, run_ahead=8) as edge, talk_to(listener) as talker:
         await talker.say(opening())
         await asyncio.sleep(2)
-        assert edge.engine.num_passes == 8
+        assert edge.engine.stats.num_passes == 8
         await talker.say(hint(TEXT[: LONG + 3], known=LONG + 3))  # acknowledges three
         await asyncio.sleep(2)
-        assert edge.engine.num_passes == 11
+        assert edge.engine.stats.num_passes == 11
         await talker.say(hint([*TEXT, 1, 1], known=len(TEXT) + 2))  # knows more than there is: a lie
         await asyncio.sleep(2)
-        assert edge.engine.num_passes == 11
+        assert edge.engine.stats.num_passes == 11
 
 
 @in_virtual_time
@@ -497,7 +497,7 @@ async def test_a_gap_is_repeated_and_so_are_tails_for_a_while() -> None:
         await talker.say(hint(TEXT[: after.position + len(after.tokens)], known=LONG + 11))
         await asyncio.sleep(3 * PASS_S)
         assert max(m.position for m in await talker.hear_all(for_s=5) if isinstance(m, Commit)) > LONG + 10
-        assert edge.engine.num_passes == 40
+        assert edge.engine.stats.num_passes == 40
 
 
 @in_virtual_time

@@ -141,7 +141,7 @@ async def test_thirty_two_streams_at_once() -> None:
         answers = await asyncio.gather(*(read(stream) for stream in streams))
         for prompt, tokens in zip(prompts, answers, strict=True):
             assert [token.id for token in tokens] == greedy(TARGET, prompt, 30)
-        assert edge.engine.num_passes < 3 * 30, "they shared passes"
+        assert edge.engine.stats.num_passes < 3 * 30, "they shared passes"
 
 
 @in_virtual_time
@@ -280,7 +280,9 @@ async def test_an_edge_restart_is_not_seen_in_the_text(policy: Policy) -> None:
         async with edge_for(gate.listener) as edge:
             assert [token.id for token in await reader] == ANSWER[:120]
             assert stream.summary.num_opens >= 2
-            assert edge.engine.num_passes <= 120 - num_before, "the new edge goes on, it does not begin anew"
+            assert edge.engine.stats.num_passes <= 120 - num_before, (
+                "the new edge goes on, it does not begin anew"
+            )
 
 
 @in_virtual_time
@@ -298,8 +300,8 @@ async def test_a_second_edge_takes_over() -> None:
         num_before = len(stream.tokens)
         assert [token.id for token in await reader] == ANSWER[:120]
         assert num_before > 0
-        assert one.engine.num_passes > 0
-        assert 0 < two.engine.num_passes <= 120 - num_before
+        assert one.engine.stats.num_passes > 0
+        assert 0 < two.engine.stats.num_passes <= 120 - num_before
 
 
 @in_virtual_time
@@ -314,7 +316,7 @@ async def test_the_same_edge_takes_a_session_up_where_it_was() -> None:
             gate.is_open = True
         assert [token.id for token in await reader] == ANSWER[:100]
         assert stream.summary.num_opens > 3
-        assert edge.engine.num_passes == 100, "no token is decided twice"
+        assert edge.engine.stats.num_passes == 100, "no token is decided twice"
 
 
 @in_virtual_time
@@ -351,11 +353,11 @@ async def test_a_lost_hint_costs_a_few_passes_and_not_the_rest_of_the_chain(lost
     gate = Gate(MemoryListener())
     async with edge_for(gate.listener) as edge, device_for(gate.dial, agreement=1.0) as device:
         await ask(device, 100)
-        num_clean = edge.engine.num_passes
+        num_clean = edge.engine.stats.num_passes
         gate.loses_hints = {gate.num_hints + number for number in lost}
         assert await ask(device, 100) == ANSWER[:100]
         assert gate.num_lost == len(lost)
-        assert edge.engine.num_passes <= 2 * num_clean + 12
+        assert edge.engine.stats.num_passes <= 2 * num_clean + 12
 
 
 @pytest.mark.parametrize("lost", [{0}, {1}])
@@ -391,7 +393,7 @@ async def test_an_edge_does_not_run_ahead_of_a_device_that_is_gone() -> None:
         await gate.cut()
         num_known = len(stream.tokens)
         await asyncio.sleep(5)
-        assert edge.engine.num_passes <= num_known + 16
+        assert edge.engine.stats.num_passes <= num_known + 16
         stream.cancel()
         await reader
 
@@ -427,9 +429,9 @@ async def test_leaving_the_loop_early_closes_the_session_and_leaves_no_task() ->
         await asyncio.sleep(0.2)
         assert edge.num_sessions == 0
         assert tasks_left() == before
-        num_passes = edge.engine.num_passes
+        num_passes = edge.engine.stats.num_passes
         await asyncio.sleep(2)
-        assert edge.engine.num_passes == num_passes
+        assert edge.engine.stats.num_passes == num_passes
         assert await ask(device) == ANSWER[:40]
 
 
@@ -532,7 +534,7 @@ async def test_a_long_prefill_does_not_stop_hints(num_prompt_tokens: int) -> Non
         return EmulatedLink(await listener.dial(), up=link, down=link)
 
     runner = PacedRunner(lambda rows: 0.05 + 0.001 * rows)
-    async with EdgeServer(TARGET, runner) as edge:
+    async with EdgeServer.of(TARGET, runner) as edge:
         edge.listen(listener)
         async with device_for(dial) as device:
             prompt = [number % 60 for number in range(num_prompt_tokens)]
@@ -552,7 +554,7 @@ async def test_two_devices_of_one_identity_do_not_take_each_others_sessions() ->
     ):
         answers = await asyncio.gather(ask(first), ask(second))
         assert list(answers) == [ANSWER[:40]] * 2
-        assert edge.engine.num_passes < 60
+        assert edge.engine.stats.num_passes < 60
 
 
 @in_virtual_time

@@ -8,7 +8,8 @@ import pytest
 
 from cascade.decoding import Sampling, pick_rows
 from cascade.edge import EdgeSettings
-from cascade.edge.decode import Committed, Decode, DecodeRequest, PlannedStep
+from cascade.edge.decode import Decode, PlannedStep
+from cascade.edge.interface import Committed, DecodeRequest
 from cascade.edge.pacing import NEVER_S, due_at_s
 from cascade.errors import SettingsError
 from cascade.testing import SyntheticTarget

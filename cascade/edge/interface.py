@@ -1,0 +1,143 @@
+"""What stands between the server and whatever decodes: an engine, and the texts it has open.
+
+The batch engine (`engine.py`) is one implementation. Another may wrap a serving system, or be many engines
+behind one name: nobody above may know which, so sessions and server use what is written here, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..decoding import Sampling
+from ..errors import EngineError
+
+__all__ = ["Committed", "DecodeRequest", "Engine", "EngineStats", "Served", "Text"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRequest:
+    """What decides a text, and nothing else: invariant 1 says that equal requests give equal texts."""
+
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    stop_ids: frozenset[int]
+    length_limit: int
+    """Absolute: prompt length + new tokens, or the context's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one step added to a text."""
+
+    tokens: tuple[int, ...]
+    num_hinted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What devices must know of the model behind an engine."""
+
+    vocab_size: int
+    vocab_fingerprint: str
+    context_length: int
+    numerics: str
+    """Sessions move between edges of one numerics class only."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineStats:
+    """What an engine has done so far. Counters only grow."""
+
+    num_passes: int = 0
+    num_rows: int = 0
+    """Tokens fed, of all kinds."""
+    num_committed: int = 0
+    num_hinted: int = 0
+    """Committed tokens that a device had guessed; the others were driven."""
+    num_failed: int = 0
+    """Texts that ended because a step failed."""
+
+
+class Text(Protocol):
+    """One text that an engine has open, as those above see it."""
+
+    @property
+    def head(self) -> int:
+        """Committed tokens, prompt included: the position of the next one."""
+        ...
+
+    @property
+    def known(self) -> int:
+        """How far the device is known to have the text."""
+        ...
+
+    @property
+    def prompt_length(self) -> int: ...
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing will be added, unless the text is resumed with another prefix."""
+        ...
+
+    def committed(self, start: int = 0, limit: int | None = None) -> list[int]:
+        """The text from `start` on, at most `limit` tokens of it."""
+        ...
+
+
+class Engine(Protocol):
+    """Decodes many texts. All of it is called on the event loop, and none of it waits but `run`."""
+
+    @property
+    def served(self) -> Served: ...
+
+    @property
+    def stats(self) -> EngineStats: ...
+
+    @property
+    def pass_s(self) -> float:
+        """How long a token without hints takes at present; 0 before that is known."""
+        ...
+
+    @property
+    def is_alive(self) -> bool:
+        """False once `run` has ended, for whatever reason. Texts are not decoded any more."""
+        ...
+
+    def open(
+        self,
+        request: DecodeRequest,
+        prefix: tuple[int, ...],
+        *,
+        owner: str,
+        patience_s: float,
+        on_commit: Callable[[Committed], None],
+        on_failure: Callable[[EngineError], None],
+    ) -> Text:
+        """Decode on from `prefix`, which begins with the request's prompt.
+
+        Texts of one owner may share work, and so tell each other by their speed that they exist; texts of
+        different owners never do. After `on_failure`, whose error is fit for the device, the text is closed.
+        """
+        ...
+
+    def resume(self, text: Text, prefix: tuple[int, ...], *, patience_s: float) -> None:
+        """The device opened the same text again, with all that it has of it."""
+        ...
+
+    def hint(self, text: Text, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
+        """The device's guess at the tokens from `position` on, behind a prefix with this hash."""
+        ...
+
+    def acknowledge(self, text: Text, known: int) -> None:
+        """The device has everything before `known`."""
+        ...
+
+    def close(self, text: Text) -> None:
+        """Stop decoding. Closing twice is harmless."""
+        ...
+
+    async def run(self) -> None:
+        """Decode until cancelled, or until decoding has become impossible; the error says why."""
+        ...
