@@ -40,6 +40,8 @@ class Decode:
         """In the pass that runs now: its cache must not be touched."""
         self.is_finished = False
         self.hints = HintBuffer(HashedText(prefix), max_tokens=max_buffered_hints)
+        self.prefilled_s = float("-inf")
+        """When this text was last fed tokens that it lacked: who waits longest comes first."""
         self._sequence: TokenSequence | None = None
         self._num_valid = 0
         """Leading tokens of the cache that are still the text's."""
@@ -81,27 +83,45 @@ class Decode:
             self._check_finished(prefix)
         self.known = len(prefix)
 
-    def plan(self, new_sequence: Callable[[], TokenSequence], max_hints: int) -> PlannedStep:
-        """What goes into the next pass for this text."""
+    @property
+    def num_prefill(self) -> int:
+        """Committed tokens that the cache lacks, but for the last, which every step feeds."""
+        return self.head - 1 - self._num_valid
+
+    def plan(
+        self, new_sequence: Callable[[], TokenSequence], *, max_hints: int, max_prefill: int
+    ) -> PlannedStep:
+        """What goes into the next pass for this text, or a part of it where the prefill is too long for one."""
         if self._sequence is None:
             self._sequence = new_sequence()
             self._num_valid = 0
-        hints = self.hints.usable(min(max_hints, self.request.length_limit - self.head - 1))
-        fed = self.hints.committed(self._num_valid) + hints
+        is_partial = self.num_prefill > max_prefill
+        num_hints = 0 if is_partial else min(max_hints, self.request.length_limit - self.head - 1)
+        hints = self.hints.usable(num_hints)
+        fed = self.hints.committed(self._num_valid, max_prefill if is_partial else None) + hints
         return PlannedStep(
             decode=self,
             sequence=self._sequence,
             num_valid=self._num_valid,
             fed=fed,
             hints=hints,
+            num_picks=0 if is_partial else len(hints) + 1,
             position=self.head,
             revision=self._revision,
         )
 
     def finish(self, step: PlannedStep, picks: list[int], now_s: float) -> Committed | None:
-        """Commit the agreed hints and one token of our own; None if the text changed under the pass."""
+        """Commit the agreed hints and one token of our own.
+
+        None if there is nothing to commit: the prefill goes on, or the text changed under the pass.
+        """
+        if step.num_prefill:
+            self.prefilled_s = now_s
         if step.revision != self._revision:
             self._num_valid = min(self._num_valid, step.num_valid)
+            return None
+        if not step.num_picks:
+            self._num_valid += len(step.fed)
             return None
         num_agreed = agreed_prefix(step.hints, picks)
         tokens, reason = cut(
@@ -139,13 +159,16 @@ class PlannedStep:
     fed: list[int]
     """Committed tokens that the cache lacks, then the hints."""
     hints: list[int]
+    num_picks: int
+    """One for every hint and one more, or none: the text lacks more than this pass feeds."""
     position: int
     """Of the first token that this pass decides."""
     revision: int
 
     @property
-    def num_picks(self) -> int:
-        return len(self.hints) + 1
+    def num_prefill(self) -> int:
+        """Rows that only fill the cache."""
+        return len(self.fed) - self.num_picks
 
     def feed(self) -> Feed:
         """Roll the cache back and say what to run. Called where the model runs."""

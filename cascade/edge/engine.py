@@ -16,6 +16,7 @@ from ..models.runner import Runner
 from .decode import Decode, PlannedStep
 from .interface import Committed, DecodeRequest, EngineStats, Served, Text
 from .pacing import NEVER_S, due_at_s
+from .prefill import share_rows
 from .settings import EdgeSettings
 
 __all__ = ["BatchEngine"]
@@ -122,15 +123,26 @@ class BatchEngine:
                     due.append(decode)
                 elif due_s < wake_at_s:
                     wake_at_s = due_s
-            steps = [step for decode in due if (step := self._plan(decode)) is not None]
+            steps = self._plan(due)
             if steps:
                 return steps
             if not due:
                 await self._wait_until(wake_at_s)
 
-    def _plan(self, decode: Decode) -> PlannedStep | None:
+    def _plan(self, due: list[Decode]) -> list[PlannedStep]:
+        """What each text that is due takes part with; those that would get nothing wait for the next pass."""
+        lacking = [decode for decode in due if decode.num_prefill]
+        lacking.sort(key=lambda decode: decode.prefilled_s)
+        shares = share_rows([decode.num_prefill for decode in lacking], self.settings.prefill_chunk_rows)
+        max_prefill = dict(zip(lacking, shares, strict=True))
+        steps = [self._plan_one(decode, max_prefill.get(decode, 0)) for decode in due]
+        return [step for step in steps if step is not None and step.fed]
+
+    def _plan_one(self, decode: Decode, max_prefill: int) -> PlannedStep | None:
         try:
-            return decode.plan(self.model.new_sequence, self.settings.max_fed_hints)
+            return decode.plan(
+                self.model.new_sequence, max_hints=self.settings.max_fed_hints, max_prefill=max_prefill
+            )
         except Exception as error:
             self._fail([decode], error)
             return None
@@ -140,12 +152,14 @@ class BatchEngine:
         for step in steps:
             step.decode.is_running = True
         num_rows = sum(len(step.fed) for step in steps)
+        num_prefilled = sum(step.num_prefill for step in steps)
         self.stats.num_passes += 1
         self.stats.num_rows += num_rows
+        self.stats.num_prefilled += num_prefilled
         started_s = self._now_s()
         try:
             picks = await self._runner.run(lambda: self._pass(steps), rows=num_rows)
-            if max(len(step.fed) for step in steps) <= self.settings.max_fed_hints + 1:
+            if num_prefilled <= self.settings.max_fed_hints:
                 self.pass_s = self._now_s() - started_s
             return picks
         except Exception as error:

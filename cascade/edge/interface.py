@@ -53,6 +53,8 @@ class EngineStats:
     num_passes: int = 0
     num_rows: int = 0
     """Tokens fed, of all kinds."""
+    num_prefilled: int = 0
+    """Of these, such that only filled a cache."""
     num_committed: int = 0
     num_hinted: int = 0
     """Committed tokens that a device had guessed; the others were driven."""

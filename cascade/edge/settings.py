@@ -15,6 +15,8 @@ class EdgeSettings:
 
     max_fed_hints: int = 16
     """Hint tokens of one session that one pass takes."""
+    prefill_chunk_rows: int = 256
+    """Tokens of prompts, of all sessions together, that one pass takes."""
     max_buffered_hints: int = 256
     """Hint tokens of one session that wait for a pass."""
     max_patience_s: float = 3600.0
@@ -30,6 +32,7 @@ class EdgeSettings:
 
     def __post_init__(self) -> None:
         check_int("max_fed_hints", self.max_fed_hints, low=0)
+        check_int("prefill_chunk_rows", self.prefill_chunk_rows, low=1)
         check_int("max_buffered_hints", self.max_buffered_hints, low=1)
         check_number("max_patience_s", self.max_patience_s, low=0)
         check_int("max_sessions", self.max_sessions, low=1)

@@ -39,8 +39,8 @@ def guess(decode: Decode, tokens: list[int]) -> None:
     decode.hints.offer(len(text), HashedText(text).hash_before(len(text)), tuple(tokens))
 
 
-def plan(decode: Decode, max_hints: int = 16) -> PlannedStep:
-    return decode.plan(TARGET.new_sequence, max_hints)
+def plan(decode: Decode, max_hints: int = 16, max_prefill: int = 1000) -> PlannedStep:
+    return decode.plan(TARGET.new_sequence, max_hints=max_hints, max_prefill=max_prefill)
 
 
 def run(step: PlannedStep) -> list[int]:
@@ -164,6 +164,31 @@ def test_what_is_finished_already_when_opened(
     assert fresh.is_finished is is_finished
 
 
+def test_a_long_prefix_is_fed_in_parts_and_hints_wait_for_the_last() -> None:
+    decode = decode_of(tuple(TEXT[:12]))
+    decode.hints.offer(12, HashedText(TEXT[:12]).hash_before(12), tuple(TEXT[12:15]))
+    fed = []
+    while not (planned := plan(decode, max_prefill=4)).num_picks:
+        fed.append(planned.fed)
+        assert decode.finish(planned, run(planned), 1.0) is None
+    assert fed == [TEXT[:4], TEXT[4:8]]
+    assert planned.fed == [*TEXT[8:12], *TEXT[12:15]], "three that are lacking, the last, and the hints"
+    assert decode.finish(planned, run(planned), 1.0) == Committed(tuple(TEXT[12:16]), 3)
+
+
+def test_resumed_with_another_text_in_mid_prefill() -> None:
+    decode = decode_of(tuple(TEXT[:12]))
+    first = plan(decode, max_prefill=4)
+    decode.finish(first, run(first), 1.0)
+    planned = plan(decode, max_prefill=4)
+    run(planned)
+    other = (*TEXT[:6], (TEXT[6] + 1) % 64, 9)
+    decode.resume(other, patience_s=0.0, now_s=2.0)
+    assert decode.finish(planned, [], 3.0) is None
+    assert plan(decode).fed == list(other[4:])
+    assert step(decode) == Committed((greedy(TARGET, other, 1)[0],), 0)
+
+
 def test_released_and_used_again() -> None:
     decode = decode_of()
     step(decode)
@@ -210,6 +235,7 @@ def test_a_finished_text_is_not_due_and_the_last_token_is_at_once() -> None:
     ("field", "value"),
     [
         ("max_fed_hints", -1),
+        ("prefill_chunk_rows", 0),
         ("max_buffered_hints", 0),
         ("max_patience_s", -1.0),
         ("max_sessions", 0),
