@@ -7,9 +7,11 @@
     │   ├── LinkClosed            it is gone; the session above may reconnect
     │   └── LinkUnavailable       no edge could be reached at all
     ├── ModelError                a model cannot be loaded, or cannot do what was asked of it
-    │   └── ContextExceeded       the text would outgrow the model's context
+    │   ├── ContextExceeded       the text would outgrow the model's context
+    │   └── RunnerStopped         the thread that ran the model is gone
     ├── RefusedError              the edge said no; carries its code and when to try again
-    ├── EngineError               a step of the edge's engine failed
+    ├── EngineError               a text at the edge's engine cannot go on
+    │   └── MemoryExceeded        it would outgrow the memory that the edge has for caches
     └── VirtualTimeError          code under virtual time asked for the real world
 
 Errors carry their facts as attributes and say what to do next.
@@ -24,8 +26,10 @@ __all__ = [
     "LinkClosed",
     "LinkError",
     "LinkUnavailable",
+    "MemoryExceeded",
     "ModelError",
     "RefusedError",
+    "RunnerStopped",
     "SettingsError",
     "VirtualTimeError",
     "WireError",
@@ -77,6 +81,10 @@ class ContextExceeded(ModelError):
         self.context_length = context_length
 
 
+class RunnerStopped(ModelError):
+    """The thread that ran the model is gone: stopped, or closed by its owner. It does not come back."""
+
+
 class RefusedError(CascadeError):
     """The edge said no."""
 
@@ -89,7 +97,19 @@ class RefusedError(CascadeError):
 
 
 class EngineError(CascadeError):
-    """A step of the edge's engine failed; the sessions in it were told."""
+    """A text at the edge's engine cannot go on; its device was told."""
+
+
+class MemoryExceeded(EngineError):
+    """A text alone would outgrow the memory that the edge has for all caches together."""
+
+    def __init__(self, needed_bytes: int, budget_bytes: int) -> None:
+        super().__init__(
+            f"the text needs {needed_bytes / 1e6:.4g} MB of cache, the edge has {budget_bytes / 1e6:.4g} MB; "
+            "shorten the prompt or ask for fewer new tokens, or give the edge more (kv_bytes)"
+        )
+        self.needed_bytes = needed_bytes
+        self.budget_bytes = budget_bytes
 
 
 class VirtualTimeError(CascadeError):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from ..decoding import agreed_prefix, cut
 from ..errors import EngineError
-from ..models.base import Feed, TokenSequence
+from ..models.base import Feed
 from ..wire.text import HashedText, common_prefix
 from .hints import HintBuffer
 from .interface import Committed, DecodeRequest
+from .memory import TextCache
 
 __all__ = ["Decode", "PlannedStep"]
 
@@ -23,6 +24,7 @@ class Decode:
         request: DecodeRequest,
         prefix: tuple[int, ...],
         *,
+        owner: str,
         patience_s: float,
         max_buffered_hints: int,
         now_s: float,
@@ -42,9 +44,7 @@ class Decode:
         self.hints = HintBuffer(HashedText(prefix), max_tokens=max_buffered_hints)
         self.prefilled_s = float("-inf")
         """When this text was last fed tokens that it lacked: who waits longest comes first."""
-        self._sequence: TokenSequence | None = None
-        self._num_valid = 0
-        """Leading tokens of the cache that are still the text's."""
+        self.cache = TextCache(owner, self.hints.tokens)
         self._revision = 0
         self._was_opened = True
         """Opened or resumed, and not stepped since."""
@@ -76,7 +76,7 @@ class Decode:
         shared = common_prefix(ours, prefix)
         if shared < len(prefix):
             # Another edge went on from here; what the app has seen is the text.
-            self._num_valid = min(self._num_valid, shared)
+            self.cache.num_valid = min(self.cache.num_valid, shared)
             self._revision += 1
             self.hints.rewrite(prefix)
             self.is_finished = False
@@ -86,23 +86,23 @@ class Decode:
     @property
     def num_prefill(self) -> int:
         """Committed tokens that the cache lacks, but for the last, which every step feeds."""
-        return self.head - 1 - self._num_valid
+        return self.head - 1 - self.cache.num_valid
 
-    def plan(
-        self, new_sequence: Callable[[], TokenSequence], *, max_hints: int, max_prefill: int
-    ) -> PlannedStep:
-        """What goes into the next pass for this text, or a part of it where the prefill is too long for one."""
-        if self._sequence is None:
-            self._sequence = new_sequence()
-            self._num_valid = 0
+    def plan(self, *, max_hints: int, max_prefill: int) -> PlannedStep:
+        """What goes into the next pass for this text, or a part of a long prefill.
+
+        Its cache is filled, and rolled back to what is text.
+        """
+        cache = self.cache
+        cache.truncate()
         is_partial = self.num_prefill > max_prefill
         num_hints = 0 if is_partial else min(max_hints, self.request.length_limit - self.head - 1)
         hints = self.hints.usable(num_hints)
-        fed = self.hints.committed(self._num_valid, max_prefill if is_partial else None) + hints
+        fed = self.hints.committed(cache.num_valid, max_prefill if is_partial else None) + hints
         return PlannedStep(
             decode=self,
-            sequence=self._sequence,
-            num_valid=self._num_valid,
+            cache=cache,
+            num_valid=cache.num_valid,
             fed=fed,
             hints=hints,
             num_picks=0 if is_partial else len(hints) + 1,
@@ -118,10 +118,10 @@ class Decode:
         if step.num_prefill:
             self.prefilled_s = now_s
         if step.revision != self._revision:
-            self._num_valid = min(self._num_valid, step.num_valid)
+            step.cache.num_valid = min(step.cache.num_valid, step.num_valid)
             return None
         if not step.num_picks:
-            self._num_valid += len(step.fed)
+            step.cache.num_valid += len(step.fed)
             return None
         num_agreed = agreed_prefix(step.hints, picks)
         tokens, reason = cut(
@@ -132,16 +132,16 @@ class Decode:
         )
         self.hints.commit(list(tokens))
         # The cache holds the fed hints; of these the agreed ones are text, our own last token is not fed yet.
-        self._num_valid = step.position + min(num_agreed, len(tokens) - 1)
+        step.cache.num_valid = step.position + min(num_agreed, len(tokens) - 1)
         self.last_step_s = now_s
         self._was_opened = False
         self.is_finished = reason is not None
         return Committed(tuple(tokens), min(num_agreed, len(tokens)))
 
-    def release(self) -> None:
-        if self._sequence is not None:
-            self._sequence.release()
-            self._sequence = None
+    def part_with_cache(self) -> TextCache:
+        """What the model holds of this text, to be kept or dropped; should the text go on, it begins anew."""
+        cache, self.cache = self.cache, TextCache(self.cache.owner, self.hints.tokens)
+        return cache
 
     def _check_finished(self, prefix: tuple[int, ...]) -> None:
         is_answered = len(prefix) > len(self.request.prompt)
@@ -154,7 +154,7 @@ class PlannedStep:
     """One text's part in one pass, fixed before the pass runs, so that hints may arrive meanwhile."""
 
     decode: Decode
-    sequence: TokenSequence
+    cache: TextCache
     num_valid: int
     fed: list[int]
     """Committed tokens that the cache lacks, then the hints."""
@@ -170,8 +170,16 @@ class PlannedStep:
         """Rows that only fill the cache."""
         return len(self.fed) - self.num_picks
 
+    @property
+    def num_lacking(self) -> int:
+        """Rows until the text can go on: those of this pass, and of all that its prefill still takes."""
+        return self.position - self.num_valid + len(self.hints)
+
+    @property
+    def num_rebuilt(self) -> int:
+        """Rows that were fed before, and lost to an eviction."""
+        return max(0, min(self.num_valid + len(self.fed), self.cache.num_lost) - self.num_valid)
+
     def feed(self) -> Feed:
-        """Roll the cache back and say what to run. Called where the model runs."""
-        if self.sequence.length > self.num_valid:
-            self.sequence.truncate(self.num_valid)
-        return Feed(self.sequence, self.fed, self.num_picks)
+        assert self.cache.sequence is not None
+        return Feed(self.cache.sequence, self.fed, self.num_picks)

@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable
 
 from ..decoding import pick_rows
-from ..errors import CascadeError, EngineError
+from ..errors import CascadeError, EngineError, RunnerStopped
 from ..models.base import LanguageModel
 from ..models.runner import Runner
 from .decode import Decode, PlannedStep
 from .interface import Committed, DecodeRequest, EngineStats, Served, Text
+from .memory import KVMemory, TextCache
 from .pacing import NEVER_S, due_at_s
 from .prefill import share_rows
 from .settings import EdgeSettings
@@ -38,12 +39,24 @@ class BatchEngine:
         )
         self.stats = EngineStats()
         self.is_alive = True
+        self._memory = KVMemory(
+            model.new_sequence,
+            self.stats,
+            budget_bytes=self.settings.kv_bytes,
+            keep_s=self.settings.keep_kv_s,
+            public_prefixes=self.settings.public_prefixes,
+        )
         self.pass_s = 0.0
         """How long the last pass took in which nobody was prefilled; 0 before there was one."""
         self._runner = runner
         self._decodes: dict[Decode, None] = {}  # in the order of opening
-        self._released: list[Decode] = []
+        self._over: list[TextCache] = []
+        """Caches of texts that are over, until no pass uses them."""
         self._changed = asyncio.Event()
+
+    @property
+    def kv_bytes(self) -> int:
+        return self._memory.num_bytes
 
     def open(
         self,
@@ -59,6 +72,7 @@ class BatchEngine:
         decode = Decode(
             request,
             prefix,
+            owner=owner,
             patience_s=min(patience_s, self.settings.max_patience_s),
             max_buffered_hints=self.settings.max_buffered_hints,
             now_s=self._now_s(),
@@ -87,21 +101,27 @@ class BatchEngine:
             self._changed.set()
 
     def close(self, text: Text) -> None:
-        """Stop decoding; the cache is given back as soon as no pass uses it."""
+        """Stop decoding. What the cache holds stays for a while: the chat may go on."""
         decode = _ours(text)
         if decode in self._decodes:
             del self._decodes[decode]
             decode.is_closed = True
-            self._released.append(decode)
+            self._over.append(decode.part_with_cache())
             self._changed.set()
 
     async def run(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled, or until the runner is gone."""
         try:
             while True:
                 steps = await self._schedule()
-                picks = await self._run(steps)
-                self._postprocess(steps, picks)
+                try:
+                    picks = await self._run(steps)
+                except RunnerStopped:
+                    raise
+                except Exception as error:
+                    await self._try_alone(steps, error)
+                else:
+                    self._postprocess(steps, picks)
         finally:
             self.is_alive = False
             self._runner.close()
@@ -110,12 +130,9 @@ class BatchEngine:
         """Wait until a text is due, then plan the pass."""
         run_ahead = self.settings.run_ahead
         while True:
-            for decode in self._released:
-                decode.release()
-            self._released.clear()
             self._changed.clear()
             now_s = self._now_s()
-            wake_at_s = NEVER_S
+            wake_at_s = self._tidy(now_s)
             due = []
             for decode in self._decodes:
                 due_s = due_at_s(decode, run_ahead=run_ahead)
@@ -123,51 +140,70 @@ class BatchEngine:
                     due.append(decode)
                 elif due_s < wake_at_s:
                     wake_at_s = due_s
-            steps = self._plan(due)
+            steps = self._plan(due, now_s)
             if steps:
                 return steps
             if not due:
                 await self._wait_until(wake_at_s)
 
-    def _plan(self, due: list[Decode]) -> list[PlannedStep]:
-        """What each text that is due takes part with; those that would get nothing wait for the next pass."""
-        lacking = [decode for decode in due if decode.num_prefill]
+    def _tidy(self, now_s: float) -> float:
+        """What no pass uses any more is kept for the next turn, or given back; says when to look again."""
+        for cache in self._over:
+            self._memory.keep(cache, now_s)
+        self._over.clear()
+        return self._memory.expire(now_s)
+
+    def _plan(self, due: list[Decode], now_s: float) -> list[PlannedStep]:
+        """What each text that is due takes part with. Those that get no rows, or no room, wait."""
+        ready = [decode for decode in due if self._has_cache(decode)]
+        lacking = [decode for decode in ready if decode.num_prefill]
         lacking.sort(key=lambda decode: decode.prefilled_s)
         shares = share_rows([decode.num_prefill for decode in lacking], self.settings.prefill_chunk_rows)
         max_prefill = dict(zip(lacking, shares, strict=True))
-        steps = [self._plan_one(decode, max_prefill.get(decode, 0)) for decode in due]
-        return [step for step in steps if step is not None and step.fed]
+        steps = [
+            decode.plan(max_hints=self.settings.max_fed_hints, max_prefill=max_prefill.get(decode, 0))
+            for decode in ready
+        ]
+        steps = [step for step in steps if step.fed]
+        # Room for a part of a prefill is of no use if there is none for the rest.
+        admitted = self._memory.admit([(step.cache, step.num_lacking) for step in steps], now_s)
+        if steps and not admitted:  # all others made room, and it was not enough
+            self._fail(steps[0].decode, self._memory.exceeded(steps[0].cache, steps[0].num_lacking))
+        return [step for step in steps if step.cache in admitted]
 
-    def _plan_one(self, decode: Decode, max_prefill: int) -> PlannedStep | None:
+    def _has_cache(self, decode: Decode) -> bool:
+        """Begin with what is known of its text; a text that can never be fed whole fails at once."""
+        cache = decode.cache
         try:
-            return decode.plan(
-                self.model.new_sequence, max_hints=self.settings.max_fed_hints, max_prefill=max_prefill
-            )
+            if cache.sequence is None:
+                self._memory.fill(cache, decode.head)
+            if not self._memory.can_ever_hold(cache, decode.num_prefill + 1):
+                raise self._memory.exceeded(cache, decode.num_prefill + 1)
+            return True
         except Exception as error:
-            self._fail([decode], error)
-            return None
+            self._fail(decode, error)
+            return False
 
-    async def _run(self, steps: list[PlannedStep]) -> list[int] | None:
-        """One ragged pass, and our own pick at every position; None when the pass failed."""
-        for step in steps:
-            step.decode.is_running = True
+    async def _run(self, steps: list[PlannedStep]) -> list[int]:
+        """One ragged pass, and our own pick at every position wanted."""
+        stats = self.stats
         num_rows = sum(len(step.fed) for step in steps)
         num_prefilled = sum(step.num_prefill for step in steps)
-        self.stats.num_passes += 1
-        self.stats.num_rows += num_rows
-        self.stats.num_prefilled += num_prefilled
+        stats.num_passes += 1
+        stats.num_rows += num_rows
+        stats.num_prefilled += num_prefilled
+        stats.num_rebuilt += sum(step.num_rebuilt for step in steps)
+        for step in steps:
+            step.decode.is_running = True
         started_s = self._now_s()
         try:
             picks = await self._runner.run(lambda: self._pass(steps), rows=num_rows)
-            if num_prefilled <= self.settings.max_fed_hints:
-                self.pass_s = self._now_s() - started_s
-            return picks
-        except Exception as error:
-            self._fail([step.decode for step in steps], error)
-            return None
         finally:
             for step in steps:
                 step.decode.is_running = False
+        if num_prefilled <= self.settings.max_fed_hints:
+            self.pass_s = self._now_s() - started_s
+        return picks
 
     def _pass(self, steps: list[PlannedStep]) -> list[int]:
         logits = self.model.forward([step.feed() for step in steps])
@@ -179,10 +215,8 @@ class BatchEngine:
         picks: list[int] = pick_rows(logits, samplings, positions).tolist()
         return picks
 
-    def _postprocess(self, steps: list[PlannedStep], picks: list[int] | None) -> None:
+    def _postprocess(self, steps: list[PlannedStep], picks: list[int]) -> None:
         """Compare hints with picks, commit, tell."""
-        if picks is None:
-            return
         now_s = self._now_s()
         row = 0
         for step in steps:
@@ -193,25 +227,48 @@ class BatchEngine:
             try:
                 committed = step.decode.finish(step, rows, now_s)
             except Exception as error:
-                self._fail([step.decode], error)
+                self._fail(step.decode, error)
                 continue
             if committed is not None:
                 self.stats.num_committed += len(committed.tokens)
                 self.stats.num_hinted += committed.num_hinted
                 step.decode.on_commit(committed)
             if step.decode.is_finished:
-                self._released.append(step.decode)
+                self._over.append(step.decode.part_with_cache())
 
-    def _fail(self, decodes: list[Decode], error: Exception) -> None:
-        """A failed step ends the texts that were in it, and only these."""
-        log.error("a step of %d texts failed: %r", len(decodes), error, exc_info=error)
-        reason = str(error) if isinstance(error, CascadeError) else "a step of the engine failed"
-        failure = error if isinstance(error, EngineError) else EngineError(reason)
-        for decode in decodes:
-            if not decode.is_closed:
-                self.stats.num_failed += 1
-                self.close(decode)
-                decode.on_failure(failure)
+    async def _try_alone(self, steps: list[PlannedStep], error: Exception) -> None:
+        """A step failed. One text alone may be the reason, so each has another try by itself."""
+        if len(steps) == 1:
+            self._fail(steps[0].decode, error)
+            return
+        log.warning("a step of %d texts failed, each is tried alone: %r", len(steps), error)
+        for decode in [step.decode for step in steps]:
+            if decode.is_closed or decode.is_finished:
+                continue
+            for step in self._plan([decode], self._now_s()):
+                try:
+                    self._postprocess([step], await self._run([step]))
+                except RunnerStopped:
+                    raise
+                except Exception as reason:
+                    self._fail(decode, reason)
+
+    def _fail(self, decode: Decode, error: Exception) -> None:
+        """A text cannot go on. What the model holds of it is not to be trusted."""
+        if decode.is_closed:
+            return
+        if isinstance(error, EngineError):
+            log.warning("a text cannot go on: %s", error)
+            failure = error
+        else:
+            log.error("a step failed: %r", error, exc_info=error)
+            failure = EngineError(
+                str(error) if isinstance(error, CascadeError) else "a step of the engine failed"
+            )
+        self.stats.num_failed += 1
+        self._memory.drop(decode.part_with_cache())
+        self.close(decode)
+        decode.on_failure(failure)
 
     async def _wait_until(self, wake_at_s: float) -> None:
         """Until something changed, or a text is due."""

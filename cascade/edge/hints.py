@@ -41,6 +41,11 @@ class HintBuffer:
         return self._head
 
     @property
+    def tokens(self) -> list[int]:
+        """Committed tokens, then the chain. It changes as they do, and is not to be changed by others."""
+        return self._text.tokens
+
+    @property
     def num_usable(self) -> int:
         return len(self._text) - self._head
 

@@ -48,13 +48,19 @@ class Served:
 
 @dataclass(slots=True, kw_only=True)
 class EngineStats:
-    """What an engine has done so far. Counters only grow."""
+    """What an engine has done so far. These only grow."""
 
     num_passes: int = 0
     num_rows: int = 0
     """Tokens fed, of all kinds."""
     num_prefilled: int = 0
     """Of these, such that only filled a cache."""
+    num_hit: int = 0
+    """Tokens that needed no prefill, for another text began with them."""
+    num_rebuilt: int = 0
+    """Rows fed again after an eviction."""
+    num_evictions: int = 0
+    """Caches given up for others, of idle texts and of such as were over."""
     num_committed: int = 0
     num_hinted: int = 0
     """Committed tokens that a device had guessed; the others were driven."""
@@ -96,6 +102,11 @@ class Engine(Protocol):
 
     @property
     def stats(self) -> EngineStats: ...
+
+    @property
+    def kv_bytes(self) -> int:
+        """Memory that caches hold."""
+        ...
 
     @property
     def pass_s(self) -> float:

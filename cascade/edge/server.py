@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from ..decoding import Sampling
-from ..errors import EngineError, LinkClosed, SettingsError, WireError
+from ..errors import EngineError, LinkClosed, MemoryExceeded, SettingsError, WireError
 from ..links.base import Link, Listener
 from ..models.base import LanguageModel
 from ..models.runner import Runner
@@ -38,6 +38,8 @@ __all__ = ["Authenticator", "EdgeServer"]
 TOMBSTONES_PER_SESSION = 4
 """Sessions remembered, tombstones included, for each that may be open."""
 
+ENGINE_IS_DEAD = "the engine is dead; nothing is decoded here until its operator has started it again"
+
 log = logging.getLogger(__name__)
 
 Authenticator = Callable[[str, str], bool]
@@ -66,6 +68,7 @@ class EdgeServer:
         self._sessions: dict[SessionKey, Session] = {}
         self._peers: dict[Session, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_leaving = False
 
     @classmethod
     def of(
@@ -82,11 +85,12 @@ class EdgeServer:
         return cls(engine, name=name, settings=settings, authenticate=authenticate)
 
     async def __aenter__(self) -> EdgeServer:
-        self._spawn(self.engine.run(), name=f"{self.name}-engine")
+        self._spawn(self._run_engine(), name=f"{self.name}-engine")
         self._spawn(self._end_leases(), name=f"{self.name}-leases")
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
+        self._is_leaving = True
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -99,6 +103,16 @@ class EdgeServer:
     def listen(self, listener: Listener) -> None:
         """Serve every device that dials this listener, beside those served already."""
         self._spawn(self._accept(listener), name=f"{self.name}-accept")
+
+    async def _run_engine(self) -> None:
+        """The engine ends with us; if it ends before, every device is told."""
+        try:
+            await self.engine.run()
+        finally:
+            if not self._is_leaving:
+                for session in tuple(self._sessions.values()):
+                    if session.text is not None:
+                        self._on_failure(session, EngineError(ENGINE_IS_DEAD))
 
     async def _accept(self, listener: Listener) -> None:
         try:
@@ -185,6 +199,8 @@ class EdgeServer:
         request, refusal = self._read_request(message)
         if request is None:
             self._refuse_open(peer, message, *refusal)
+        elif not self.engine.is_alive:
+            self._refuse_open(peer, message, ErrorCode.INTERNAL, ENGINE_IS_DEAD)
         elif session is None:
             self._open_new(peer, identity, message, request)
         elif session.was_closed:
@@ -318,7 +334,7 @@ class EdgeServer:
         if peer is not None:
             peer.tell(
                 Error(
-                    code=ErrorCode.INTERNAL,
+                    code=ErrorCode.LIMIT if isinstance(error, MemoryExceeded) else ErrorCode.INTERNAL,
                     text=str(error)[:200],
                     alias=session.alias,
                     generation=session.generation,

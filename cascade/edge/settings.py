@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import SettingsError
 from ..settings import check_int, check_number
 
 __all__ = ["EdgeSettings"]
@@ -19,6 +20,13 @@ class EdgeSettings:
     """Tokens of prompts, of all sessions together, that one pass takes."""
     max_buffered_hints: int = 256
     """Hint tokens of one session that wait for a pass."""
+    kv_bytes: int = 2 << 30
+    """Memory for the caches of all sessions. Idle ones lose theirs first, and are rebuilt later."""
+    keep_kv_s: float = 300.0
+    """So long the cache of a session that is over waits for the next turn of the chat, if there is room."""
+    public_prefixes: tuple[tuple[int, ...], ...] = ()
+    """Beginnings that texts of different identities may share, as token ids: system prompts, no secrets.
+    Whoever begins with one may learn that somebody did so lately."""
     max_patience_s: float = 3600.0
     """A wish for more patience than this is cut."""
     max_sessions: int = 1024
@@ -34,6 +42,10 @@ class EdgeSettings:
         check_int("max_fed_hints", self.max_fed_hints, low=0)
         check_int("prefill_chunk_rows", self.prefill_chunk_rows, low=1)
         check_int("max_buffered_hints", self.max_buffered_hints, low=1)
+        check_int("kv_bytes", self.kv_bytes, low=1)
+        check_number("keep_kv_s", self.keep_kv_s, low=0)
+        if not all(self.public_prefixes):
+            raise SettingsError("public_prefixes", "one of them is empty, which would make everything public")
         check_number("max_patience_s", self.max_patience_s, low=0)
         check_int("max_sessions", self.max_sessions, low=1)
         check_int("run_ahead", self.run_ahead, low=1)

@@ -28,6 +28,11 @@ class TokenSequence(Protocol):
         """Bytes of cache that belong to this sequence alone (a shared prefix counts once)."""
         ...
 
+    def growth_bytes(self, num_tokens: int) -> int:
+        """What `memory_bytes` will have grown by when a pass has appended `num_tokens`: known beforehand, so
+        that an edge keeps to its memory."""
+        ...
+
     def truncate(self, length: int) -> None:
         """Forget everything from `length` on. O(1)."""
         ...

@@ -88,6 +88,9 @@ class BlendSequence:
     def memory_bytes(self) -> int:
         return self.suffix.memory_bytes + self.neural.memory_bytes
 
+    def growth_bytes(self, num_tokens: int) -> int:
+        return self.suffix.growth_bytes(num_tokens) + self.neural.growth_bytes(num_tokens)
+
     @property
     def neural_promise(self) -> float:
         """The chance that the target's next token is the neural draft's favourite, as far as is known."""

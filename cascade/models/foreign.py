@@ -118,6 +118,10 @@ class ForeignSequence:
     def memory_bytes(self) -> int:
         return self.cache.memory_bytes + self.text.memory_bytes
 
+    def growth_bytes(self, num_tokens: int) -> int:
+        """As if the draft needed as many tokens of its own: how many it needs is known only afterwards."""
+        return self.cache.growth_bytes(num_tokens) + self.text.growth_bytes(num_tokens)
+
     def roll_on(self) -> list[int]:
         """Cut the cache to what it shares with the text; the draft tokens to be fed, one at least, if any."""
         ids, fed = self.text.draft_ids(), self._fed[: self.cache.length]

@@ -55,7 +55,7 @@ class Segment:
         import torch
 
         self.capacity = capacity
-        total = capacity * sum(shape.numbers_per_token for shape in store.shapes)
+        total = capacity * store.numbers_per_token
         # Zeros: blockwise attention multiplies slots that nothing was written to yet by zero weights.
         storage = torch.zeros(total, dtype=store.dtype, device=store.device)
         self.num_bytes = total * storage.element_size()
@@ -83,6 +83,7 @@ class KVStore:
         self.dtype = dtype
         self.device = device
         self.context_length = context_length
+        self.numbers_per_token = sum(shape.numbers_per_token for shape in shapes)
         self._lock = threading.Lock()
         self._allocated_bytes = 0
 
@@ -100,6 +101,9 @@ class KVStore:
             self._allocated_bytes += segment.num_bytes
         weakref.finalize(segment, self._give_back, segment.num_bytes)
         return segment
+
+    def segment_bytes(self, capacity: int) -> int:
+        return capacity * self.numbers_per_token * self.dtype.itemsize
 
     def _give_back(self, num_bytes: int) -> None:
         with self._lock:
@@ -135,6 +139,12 @@ class KVSequence:
         if self._tail is not None:
             segments.append(self._tail)
         return sum(s.num_bytes for s in segments if next(iter(s.holders), None) == id(self))
+
+    def growth_bytes(self, num_tokens: int) -> int:
+        """What `reserve(num_tokens)` will add to `memory_bytes`."""
+        capacity = self._capacity_for(num_tokens)
+        old_bytes = 0 if self._tail is None else self._tail.num_bytes
+        return 0 if capacity is None else self.store.segment_bytes(capacity) - old_bytes
 
     def truncate(self, length: int) -> None:
         """Forget everything from `length` on. O(1): lengths are set, nothing is copied or cleared."""
@@ -180,12 +190,9 @@ class KVSequence:
     def reserve(self, num_tokens: int) -> None:
         """Make room for `num_tokens` more behind the present end."""
         self._check_alive()
-        needed = self._tail_length + num_tokens
-        if self._tail is None or self._tail.capacity < needed:
-            capacity = max(needed, 2 * self._tail_length)
-            # Doubling past the model's context would buy room that can never be used.
-            capacity = max(needed, min(capacity, self.store.context_length - self._shared_length))
-            self._move_tail(-(-capacity // BLOCK) * BLOCK)
+        capacity = self._capacity_for(num_tokens)
+        if capacity is not None:
+            self._move_tail(capacity)
 
     def write(self, layer: int, position: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Put one layer's new keys and values [heads, tokens, dim] at a position within the reserved room."""
@@ -232,6 +239,15 @@ class KVSequence:
     def _check_alive(self) -> None:
         if self._released:
             raise ModelError("this sequence was released; make a new one")
+
+    def _capacity_for(self, num_tokens: int) -> int | None:
+        """Of the tail that `num_tokens` more need; None if there is room for them."""
+        needed = self._tail_length + num_tokens
+        if self._tail is not None and self._tail.capacity >= needed:
+            return None
+        # Doubling past the model's context would buy room that can never be used.
+        capacity = min(2 * self._tail_length, self.store.context_length - self._shared_length)
+        return -(-max(needed, capacity) // BLOCK) * BLOCK
 
     def _move_tail(self, capacity: int) -> None:
         new = self.store.new_segment(capacity)

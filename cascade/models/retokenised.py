@@ -49,6 +49,9 @@ class Retokenised:
     def memory_bytes(self) -> int:
         return BYTES_PER_TOKEN * self.length
 
+    def growth_bytes(self, num_tokens: int) -> int:
+        return BYTES_PER_TOKEN * num_tokens
+
     def extend(self, tokens: Iterable[int]) -> None:
         pieces: list[str] = []
         end = start = len(self._text)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from ..errors import RunnerStopped
+
 __all__ = ["PacedRunner", "Runner", "ThreadRunner", "constant_cost"]
 
 T = TypeVar("T")
@@ -29,7 +31,11 @@ class ThreadRunner:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     async def run(self, work: Callable[[], T], *, rows: int) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._executor, _within_thread, work)
+        except RuntimeError as error:
+            raise RunnerStopped(f"the model's thread is gone: {error}") from error
+        return await future
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -51,6 +57,14 @@ class PacedRunner:
 
     def close(self) -> None:
         """Nothing to give back."""
+
+
+def _within_thread(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except (SystemExit, KeyboardInterrupt) as error:
+        # Meant for this thread; on the event loop they would end the whole program.
+        raise RunnerStopped(f"the model's thread was stopped by {error!r}") from error
 
 
 def constant_cost(seconds: float) -> Callable[[int], float]:

@@ -115,6 +115,9 @@ class SuffixSequence:
     def memory_bytes(self) -> int:
         return BYTES_PER_TOKEN * self.length
 
+    def growth_bytes(self, num_tokens: int) -> int:
+        return BYTES_PER_TOKEN * num_tokens
+
     @property
     def tokens(self) -> list[int]:
         """Not to be changed."""

@@ -176,6 +176,9 @@ class SyntheticSequence:
     def memory_bytes(self) -> int:
         return 8 * self.length
 
+    def growth_bytes(self, num_tokens: int) -> int:
+        return 8 * num_tokens
+
     def truncate(self, length: int) -> None:
         del self.states[length + 1 :]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from .hashing import HASH_START, extend, fold
 
-__all__ = ["HashedText"]
+__all__ = ["HashedText", "common_prefix"]
 
 
 class HashedText:
@@ -40,10 +40,13 @@ class HashedText:
 
 
 def common_prefix(left: list[int], right: list[int] | tuple[int, ...]) -> int:
-    """How many leading tokens two texts share."""
-    shared = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        shared += 1
-    return shared
+    """How many leading tokens two texts share; by halves, for slices compare fast."""
+    right = list(right)
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

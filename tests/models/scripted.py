@@ -40,6 +40,9 @@ class ListSequence:
     def memory_bytes(self) -> int:
         return 8 * len(self.tokens)
 
+    def growth_bytes(self, num_tokens: int) -> int:
+        return 8 * num_tokens
+
     def truncate(self, length: int) -> None:
         assert length <= len(self.tokens)
         del self.tokens[length:]

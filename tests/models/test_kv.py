@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 
 import pytest
 import torch
@@ -137,3 +138,21 @@ def test_a_released_sequence_says_so(store: KVStore) -> None:
     for use in (lambda: sequence.reserve(1), lambda: sequence.truncate(0), sequence.fork):
         with pytest.raises(ModelError, match="released"):
             use()
+
+
+def test_growth_is_known_beforehand(store: KVStore) -> None:
+    """To the byte, whatever was shared, cut or is at the context's end."""
+    dice = random.Random(4)
+    sequences = [store.new_sequence()]
+    for _ in range(300):
+        sequence = dice.choice(sequences)
+        match dice.randrange(6):
+            case 0 if len(sequences) < 6:
+                sequences.append(sequence.fork())
+            case 1:
+                sequence.truncate(dice.randint(0, sequence.length))
+            case _:
+                count = min(dice.choice([0, 1, 5, 64, 700]), store.context_length - sequence.length)
+                expected = sequence.memory_bytes + sequence.growth_bytes(count)
+                extend(sequence, count)
+                assert sequence.memory_bytes == expected

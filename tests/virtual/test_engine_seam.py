@@ -61,6 +61,7 @@ class PlainEngine:
         )
         self.stats = EngineStats()
         self.pass_s = 0.01
+        self.kv_bytes = 0
         self.is_alive = True
         self.texts: dict[Text, None] = {}
         self.owners: list[str] = []

@@ -30,7 +30,7 @@ def decode_of(prefix: tuple[int, ...] = PROMPT, *, count: int = 30, **options: A
         stop_ids=options.pop("stop_ids", frozenset()),
         length_limit=len(PROMPT) + count,
     )
-    plain: dict[str, Any] = {"patience_s": 0.0, "max_buffered_hints": 64, "now_s": 0.0}
+    plain: dict[str, Any] = {"owner": "", "patience_s": 0.0, "max_buffered_hints": 64, "now_s": 0.0}
     return Decode(request, prefix, on_commit=lambda _: None, on_failure=lambda _: None, **(plain | options))
 
 
@@ -40,7 +40,9 @@ def guess(decode: Decode, tokens: list[int]) -> None:
 
 
 def plan(decode: Decode, max_hints: int = 16, max_prefill: int = 1000) -> PlannedStep:
-    return decode.plan(TARGET.new_sequence, max_hints=max_hints, max_prefill=max_prefill)
+    if decode.cache.sequence is None:
+        decode.cache.sequence = TARGET.new_sequence()
+    return decode.plan(max_hints=max_hints, max_prefill=max_prefill)
 
 
 def run(step: PlannedStep) -> list[int]:
@@ -77,9 +79,10 @@ def test_a_rejection_rolls_the_cache_back_to_what_is_text(num_agreed: int) -> No
     wrong = (ANSWER[num_agreed] + 1) % 64
     guess(decode, [*ANSWER[:num_agreed], wrong, 1, 1])
     assert step(decode) == Committed(tuple(ANSWER[: num_agreed + 1]), num_agreed)
-    planned = plan(decode)
-    assert planned.sequence.length == len(PROMPT) + num_agreed + 3, "still holds the rejected ones"
-    feed = planned.feed()
+    sequence = decode.cache.sequence
+    assert sequence is not None
+    assert sequence.length == len(PROMPT) + num_agreed + 3, "still holds the rejected ones"
+    feed = plan(decode).feed()
     assert feed.sequence.length == len(PROMPT) + num_agreed
     assert list(feed.tokens) == [ANSWER[num_agreed]]
     assert step(decode) == Committed((ANSWER[num_agreed + 1],), 0)
@@ -189,11 +192,11 @@ def test_resumed_with_another_text_in_mid_prefill() -> None:
     assert step(decode) == Committed((greedy(TARGET, other, 1)[0],), 0)
 
 
-def test_released_and_used_again() -> None:
+def test_a_cache_that_was_given_up_is_built_again() -> None:
     decode = decode_of()
     step(decode)
-    decode.release()
-    decode.release()
+    decode.cache.release()
+    decode.cache.release()
     assert plan(decode).fed == TEXT[:4]
     assert step(decode) == Committed((ANSWER[1],), 0)
 
