@@ -5,7 +5,8 @@
     ├── WireError                 bytes that are no message of ours
     ├── LinkError                 the way to the other side
     │   ├── LinkClosed            it is gone; the session above may reconnect
-    │   └── LinkUnavailable       no edge could be reached at all
+    │   ├── LinkUnavailable       no edge could be reached at all
+    │   └── MessageTooLong        longer than the link carries; the link itself is well
     ├── ModelError                a model cannot be loaded, or cannot do what was asked of it
     │   ├── ContextExceeded       the text would outgrow the model's context
     │   └── RunnerStopped         the thread that ran the model is gone
@@ -27,6 +28,7 @@ __all__ = [
     "LinkError",
     "LinkUnavailable",
     "MemoryExceeded",
+    "MessageTooLong",
     "ModelError",
     "RefusedError",
     "RunnerStopped",
@@ -63,6 +65,18 @@ class LinkClosed(LinkError):
 
 class LinkUnavailable(LinkError):
     """No edge could be reached."""
+
+
+class MessageTooLong(LinkError):
+    """A message is longer than the link carries; the link itself is well."""
+
+    def __init__(self, num_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"a message of {num_bytes} bytes is more than this link carries, which is {limit_bytes}; "
+            "shorten the prompt, or raise the limit where the broker takes more"
+        )
+        self.num_bytes = num_bytes
+        self.limit_bytes = limit_bytes
 
 
 class ModelError(CascadeError):

@@ -7,11 +7,12 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from ..errors import CascadeError, LinkClosed, LinkError, RefusedError, WireError
+from ..errors import CascadeError, LinkClosed, LinkError, MessageTooLong, RefusedError, WireError
 from ..links.base import Dialer, Link
 from ..settings import check_number
-from ..wire import Codec, Commit, Error, ErrorCode, Hello, Message, Move, Ping, Pong, Welcome
+from ..wire import Codec, Commit, Error, ErrorCode, Hello, Hint, Message, Move, Ping, Pong, Welcome
 from .stream import Stream
 
 __all__ = ["Connection", "ReconnectSettings"]
@@ -37,6 +38,14 @@ class ReconnectSettings:
         check_number("first_s", self.first_s, low=0)
         check_number("ceiling_s", self.ceiling_s, low=0)
         check_number("silent_s", self.silent_s, low=0.01)
+
+
+class _Due(NamedTuple):
+    """What to send next."""
+
+    data: bytes
+    must_arrive: bool = True
+    stream: Stream | None = None
 
 
 class Connection:
@@ -154,18 +163,23 @@ class Connection:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while (data := self._next_bytes()) is not None:
-                    await link.send(data)
+                while (due := self._next_due()) is not None:
+                    try:
+                        await link.send(due.data, must_arrive=due.must_arrive)
+                    except MessageTooLong as error:
+                        if due.stream is None:
+                            raise
+                        due.stream.fail(error)
         except LinkClosed:
             pass
         finally:
             await link.close()
 
-    def _next_bytes(self) -> bytes | None:
+    def _next_due(self) -> _Due | None:
         """HELLO first, then the streams in turn: one that always has more does not starve the others."""
         if self._says_hello:
             self._says_hello = False
-            return self._codec.encode(self._hello)
+            return _Due(self._codec.encode(self._hello))
         now_s = asyncio.get_running_loop().time()
         while self._ready:
             stream = next(iter(self._ready))
@@ -183,7 +197,7 @@ class Connection:
                 continue
             stream.count_sent(message, len(data))
             if not self._fail_if_too_long(stream):
-                return data
+                return _Due(data, must_arrive=not isinstance(message, Hint | Ping), stream=stream)
         return None
 
     async def _watch(self, link: Link) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ..errors import LinkClosed
 from ..links.base import Link
-from ..wire import Codec, Error, Message
+from ..wire import Codec, Commit, Error, Message, Pong
 from .session import Session
 
 __all__ = ["Peer"]
@@ -95,7 +95,8 @@ class Peer:
                 await self._wake.wait()
                 self._wake.clear()
                 while (message := self._next_message()) is not None:
-                    await self.link.send(self._codec.encode(message))
+                    must_arrive = not isinstance(message, Commit | Pong)  # these are followed by fresher ones
+                    await self.link.send(self._codec.encode(message), must_arrive=must_arrive)
                 if self._is_ending:
                     return
         except LinkClosed:

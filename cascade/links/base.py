@@ -20,8 +20,13 @@ class Link(Protocol):
         """Who is at the other end, as the link authenticated it; empty where it cannot know."""
         ...
 
-    async def send(self, data: bytes) -> None:
-        """Hand over one message. Waits while the link is congested; raises `LinkClosed` when it is gone."""
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
+        """Hand over one message. Waits while the link is congested; raises `LinkClosed` when it is gone, and
+        `MessageTooLong` for what it does not carry.
+
+        `must_arrive` asks a link that loses messages to take more care of this one (MQTT: QoS 1): set it for
+        what nothing fresher replaces.
+        """
         ...
 
     async def receive(self) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..errors import LinkClosed, SettingsError
 from ..settings import check_int, check_number
@@ -17,6 +18,8 @@ from .base import Link
 from .inbox import Inbox
 
 __all__ = ["Conditions", "EmulatedLink", "Shaper"]
+
+T = TypeVar("T")
 
 QUEUE_MESSAGES = 4096
 """Messages one direction holds; more are dropped, as a full router does."""
@@ -133,7 +136,7 @@ class EmulatedLink:
         self._start_s = self._loop.time()
         self._up = Shaper(up or Conditions(), seed=2 * seed, is_reliable=is_reliable)
         self._down = Shaper(down or Conditions(), seed=2 * seed + 1, is_reliable=is_reliable)
-        self._outbox: Inbox[bytes] = Inbox(QUEUE_MESSAGES)
+        self._outbox: Inbox[tuple[bytes, bool]] = Inbox(QUEUE_MESSAGES)
         self._inbox: Inbox[bytes] = Inbox(QUEUE_MESSAGES)
         self._num_overflown = 0
         self._tasks = (
@@ -150,10 +153,10 @@ class EmulatedLink:
         """Messages that never arrived, both directions together."""
         return self._up.num_dropped + self._down.num_dropped + self._num_overflown
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
         if self._outbox.is_closed:
             raise LinkClosed("the link was closed")
-        self._shape(self._up, self._outbox, data)
+        self._shape(self._up, self._outbox, (data, must_arrive), len(data))
 
     async def receive(self) -> bytes:
         return await self._inbox.get()
@@ -163,25 +166,27 @@ class EmulatedLink:
         await self._inner.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _shape(self, shaper: Shaper, inbox: Inbox[bytes], data: bytes) -> None:
-        for arrival_s in shaper.arrivals(self._loop.time() - self._start_s, len(data)):
-            self._loop.call_at(self._start_s + arrival_s, self._arrive, inbox, data)
+    def _shape(self, shaper: Shaper, inbox: Inbox[T], item: T, num_bytes: int) -> None:
+        for arrival_s in shaper.arrivals(self._loop.time() - self._start_s, num_bytes):
+            self._loop.call_at(self._start_s + arrival_s, self._arrive, inbox, item)
 
-    def _arrive(self, inbox: Inbox[bytes], data: bytes) -> None:
-        if not inbox.offer(data) and not inbox.is_closed:
+    def _arrive(self, inbox: Inbox[T], item: T) -> None:
+        if not inbox.offer(item) and not inbox.is_closed:
             self._num_overflown += 1
 
     async def _pump_up(self) -> None:
         try:
             while True:
-                await self._inner.send(await self._outbox.get())
+                data, must_arrive = await self._outbox.get()
+                await self._inner.send(data, must_arrive=must_arrive)
         except LinkClosed:
             self._shut()
 
     async def _pump_down(self) -> None:
         try:
             while True:
-                self._shape(self._down, self._inbox, await self._inner.receive())
+                data = await self._inner.receive()
+                self._shape(self._down, self._inbox, data, len(data))
         except LinkClosed:
             self._shut()
 

@@ -48,7 +48,7 @@ class _MemoryLink:
         self._inbox = inbox
         self._outbox = outbox
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
         if self._inbox.is_closed:
             raise LinkClosed("the link was closed")
         await self._outbox.put(data)

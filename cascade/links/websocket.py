@@ -198,7 +198,7 @@ class _WebSocketLink:
         self._session = session
         self._closed = asyncio.Event()
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
         if self._closed.is_set() or self._socket.closed:
             raise LinkClosed("the link was closed")
         try:

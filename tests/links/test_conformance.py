@@ -10,15 +10,28 @@ from dataclasses import dataclass
 
 import pytest
 
+from brokers.embedded import EmbeddedBroker
+from brokers.mosquitto import Mosquitto
 from cascade import Device, EdgeServer, Policy, RefusedError, Sampling
 from cascade.device import ReconnectSettings
 from cascade.edge import Authenticator
 from cascade.errors import LinkClosed, LinkUnavailable
 from cascade.links.base import Dialer, Link, Listener
+from cascade.links.mqtt import MqttDialer, MqttListener, MqttSettings
 from cascade.links.websocket import WebSocketDialer, WebSocketListener
-from cascade.testing import MemoryListener, PacedRunner, SyntheticDraft, SyntheticTarget
+from cascade.testing import (
+    Conditions,
+    EmulatedLink,
+    MemoryListener,
+    PacedRunner,
+    SyntheticDraft,
+    SyntheticTarget,
+)
+from cascade.wire import PROTOCOL_VERSION, Codec, Error, ErrorCode, Hello
 
 from ..virtual.schedules import Ask, target_alone
+
+ACCOUNTS = {"edge-1": "edge's secret", "device-1": "device's secret"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,8 @@ class Place:
 
     listener: Listener
     dial: Dialer
+    dial_as_stranger: Dialer | None = None
+    """With a token or password that is nobody's; None where the link asks for none."""
 
 
 OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
@@ -41,11 +56,47 @@ async def memory_place() -> AsyncIterator[Place]:
 
 @asynccontextmanager
 async def websocket_place() -> AsyncIterator[Place]:
-    async with WebSocketListener() as listener:
-        yield Place(listener, WebSocketDialer(listener.url))
+    async with WebSocketListener(identify={"secret": "device-1"}.get) as listener:
+        dialers = [WebSocketDialer(listener.url, token=token) for token in ("secret", "guess")]
+        yield Place(listener, *dialers)
 
 
-@pytest.fixture(params=[memory_place, websocket_place], ids=["memory", "websocket"])
+@asynccontextmanager
+async def amqtt_place() -> AsyncIterator[Place]:
+    async with EmbeddedBroker(accounts=ACCOUNTS) as broker, mqtt_place(broker, "auto") as place:
+        yield place
+
+
+def mosquitto_place(version: str) -> OpenPlace:
+    @asynccontextmanager
+    async def open_place() -> AsyncIterator[Place]:
+        async with Mosquitto(accounts=ACCOUNTS) as broker, mqtt_place(broker, version) as place:
+            yield place
+
+    return open_place
+
+
+@asynccontextmanager
+async def mqtt_place(broker: EmbeddedBroker | Mosquitto, version: str) -> AsyncIterator[Place]:
+    settings = MqttSettings(version=version)
+    async with MqttListener(broker.url_for("edge-1"), "edge-1", settings=settings) as listener:
+        yield Place(
+            listener,
+            MqttDialer(broker.url_for("device-1"), edge="edge-1", settings=settings),
+            MqttDialer(broker.url, username="device-1", password="guess", edge="edge-1", settings=settings),
+        )
+
+
+PLACES = [
+    pytest.param(memory_place, id="memory"),
+    pytest.param(websocket_place, id="websocket"),
+    pytest.param(amqtt_place, id="amqtt"),
+    pytest.param(mosquitto_place("3.1.1"), id="mosquitto-3.1.1", marks=pytest.mark.needs_mosquitto),
+    pytest.param(mosquitto_place("5"), id="mosquitto-5", marks=pytest.mark.needs_mosquitto),
+]
+
+
+@pytest.fixture(params=PLACES)
 def open_place(request: pytest.FixtureRequest) -> OpenPlace:
     found: OpenPlace = request.param
     return found
@@ -227,3 +278,66 @@ async def test_a_wrong_token_is_refused(open_place: OpenPlace) -> None:
                 await anext(aiter(device.stream([1], max_new_tokens=1)))
         async with make_device(place, target, token="right") as device:
             assert len([token async for token in device.stream([1], max_new_tokens=3)]) == 3
+
+
+@pytest.mark.parametrize("open_guarded_place", PLACES[1:])
+async def test_a_stranger_is_refused_by_the_link_itself(open_guarded_place: OpenPlace) -> None:
+    async with open_guarded_place() as place:
+        assert place.dial_as_stranger is not None
+        with pytest.raises(RefusedError) as caught:
+            await place.dial_as_stranger()
+        assert caught.value.code == "unauthorized"
+        assert "guess" not in str(caught.value)
+        device, edge = await both_ends(place)  # it does not disturb those who may
+        await device.send(b"hello")
+        assert await edge.receive() == b"hello"
+        await device.close()
+
+
+async def test_a_wrong_version_is_refused(open_place: OpenPlace) -> None:
+    target = SyntheticTarget()
+    codec = Codec(target.vocab_size)
+    hello = Hello(
+        version=PROTOCOL_VERSION + 1,
+        identity="device-1",
+        token="",
+        model="",
+        vocab_fingerprint=target.vocab_fingerprint,
+        vocab_size=target.vocab_size,
+    )
+    async with open_place() as place, serving(place, target):
+        device = await place.dial()
+        await device.send(codec.encode(hello), must_arrive=True)
+        answer = codec.decode(await device.receive())
+        assert isinstance(answer, Error)
+        assert answer.code is ErrorCode.VERSION
+        with pytest.raises(LinkClosed):  # the edge hangs up
+            await device.receive()
+        await device.close()
+
+
+async def test_lost_messages_cost_time_and_no_token(open_place: OpenPlace) -> None:
+    target = SyntheticTarget(seed=8)
+    ask = Ask((6, 7), 60, Sampling(temperature=1.0, seed=3), frozenset(), Policy.hint_driven())
+    lossy = Conditions(loss=0.2, delay_s=0.002)
+    links: list[EmulatedLink] = []
+    async with open_place() as place, serving(place, target):
+
+        async def dial() -> Link:
+            links.append(EmulatedLink(await place.dial(), up=lossy, down=lossy, seed=1, is_reliable=False))
+            return links[-1]
+
+        async with make_device(Place(place.listener, dial), target) as device:
+            stream = device.stream(ask.prompt, max_new_tokens=60, sampling=ask.sampling)
+            assert [token.id async for token in stream] == target_alone(target, ask)
+    assert sum(link.num_dropped for link in links) > 0
+
+
+async def test_a_device_comes_again_and_again(open_place: OpenPlace) -> None:
+    async with open_place() as place:
+        for number in range(5):
+            device, edge = await both_ends(place)
+            await device.send(b"%d" % number)
+            assert await edge.receive() == b"%d" % number
+            await (device if number % 2 else edge).close()
+            await (edge if number % 2 else device).close()

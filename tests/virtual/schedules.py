@@ -150,11 +150,11 @@ class WatchedLink(EmulatedLink):
 
     num_resumes = 0
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
         if data[1] == OPEN_TYPE:
             message = CODEC.decode(data)
             self.num_resumes += isinstance(message, Open) and len(message.tokens) > message.prompt_length
-        await super().send(data)
+        await super().send(data, must_arrive=must_arrive)
 
 
 async def _run(dice: random.Random, target: SyntheticTarget) -> Report:

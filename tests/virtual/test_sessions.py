@@ -76,13 +76,13 @@ class _GateLink:
         self._inner = inner
         self.peer = inner.peer
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
         if isinstance(message := Codec(VOCAB_SIZE).decode(data), Hint) and message.tokens:
             number, self._gate.num_hints = self._gate.num_hints, self._gate.num_hints + 1
             if number in self._gate.loses_hints:
                 self._gate.num_lost += 1
                 return
-        await self._inner.send(data)
+        await self._inner.send(data, must_arrive=must_arrive)
 
     async def receive(self) -> bytes:
         return await self._inner.receive()
