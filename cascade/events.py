@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Source", "Summary", "Token"]
+__all__ = ["Answer", "Source", "Summary", "Token"]
 
 
 class Source(Enum):
-    """Who was first with a token. The text is the target's either way."""
+    """Who was first with a token. Hinted and driven text is the target's either way."""
 
     HINTED = "hinted"
     """The device guessed it and the edge agreed."""
     DRIVEN = "driven"
     """The edge decided it without a usable hint."""
+    KEPT = "kept"
+    """The device decided it by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,20 @@ class Token:
     source: Source
     time_s: float
     """Loop time at which it reached the device."""
+    text: str = ""
+    """What it adds to the answer: whole characters only, so it may be empty and the next one's longer. What
+    could become a stop string is held back until that is decided. Empty on a device without a tokenizer."""
+    agreement: float | None = None
+    """The chance that the edge agrees with the device here, as the device estimated it before it knew; None
+    where it had guessed nothing."""
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a finished stream was like."""
+    """What a stream was like; `print` it. What is not known, or was not seen, is None."""
 
     num_tokens: int
     num_hinted: int
@@ -43,6 +54,70 @@ class Summary:
     bytes_down: int
     """Payload of hints and commits, wasted ones included; what opened the stream is not counted."""
     num_opens: int
-    """1, and one more for every time the session was opened again."""
+    """1, and one more for every time the session was opened again; 0 for a private stream."""
     finish_reason: str
     """`stop` or `length`; `cancelled` by the app, or `error`; empty while it runs."""
+    num_kept: int = 0
+    """Tokens that the device decided by itself."""
+    rtt_s: float | None = None
+    """Round trip of the device's link, smoothed, as it was at the end."""
+    jitter_s: float | None = None
+    """Mean deviation of the round trip."""
+    edge_pass_s: float | None = None
+    """Mean time of one of the edge's passes: its load, as this stream saw it."""
+    draft_step_s: float | None = None
+    """Mean time of one draft step on the device, waiting for the drafter included."""
+    estimated_cloud_s_per_token: float | None = None
+    """An estimate, not measured: what a token of plain streaming would have taken on the same link from the
+    same edge. Plain streaming gives one token a pass, so it is the mean pass time. Passes that carry hints
+    are a little wider than those without, hence it errs on the high side where rows are dear."""
+
+    @property
+    def tokens_per_pass(self) -> float | None:
+        """Tokens for each of the edge's passes, of which every one adds a token of its own. An edge that
+        repeats lost commits does not say again which tokens were hinted, so on lossy links this is low."""
+        num_passes = self.num_tokens - self.num_hinted - self.num_kept
+        return (self.num_tokens - self.num_kept) / num_passes if num_passes > 0 else None
+
+    @property
+    def estimated_speedup(self) -> float | None:
+        """An estimate: time of plain streaming by time of this stream, for a token behind the first."""
+        cloud_s = self.estimated_cloud_s_per_token
+        return cloud_s / self.time_per_token_s if cloud_s is not None and self.time_per_token_s > 0 else None
+
+    def __str__(self) -> str:
+        num_bytes = self.bytes_up + self.bytes_down
+        per_token = num_bytes / self.num_tokens if self.num_tokens else 0.0
+        lines = [
+            f"{self.num_tokens} tokens ({self.num_hinted} hinted, {self.num_kept} kept), "
+            f"ended by {self.finish_reason or 'nothing yet'}",
+            f"first token {_ms(self.time_to_first_token_s)}, then {_ms(self.time_per_token_s)} a token",
+            f"tokens per pass {_plain(self.tokens_per_pass)}, drafted {self.num_drafted}",
+            f"payload {self.bytes_up} bytes up, {self.bytes_down} down: {per_token:.1f} a token",
+            f"link {_ms(self.rtt_s)} there and back (jitter {_ms(self.jitter_s)}), opened {self.num_opens} x",
+            f"a pass of the edge {_ms(self.edge_pass_s)}, a draft step {_ms(self.draft_step_s)}",
+            f"plain streaming, estimated: {_ms(self.estimated_cloud_s_per_token)} a token, "
+            f"{_plain(self.estimated_speedup)} times this",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer, as `await device.generate(...)` gives it."""
+
+    text: str
+    """Empty on a device without a tokenizer."""
+    tokens: tuple[int, ...]
+    summary: Summary
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _ms(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds * 1000:.1f} ms"
+
+
+def _plain(number: float | None) -> str:
+    return "unknown" if number is None else f"{number:.2f}"

@@ -1,8 +1,11 @@
 """The device: drafts ahead of the edge, streams hints up, and hands commits to the app."""
 
-from .connection import ReconnectSettings
-from .device import Device, Vocabulary
+from .answering import AnswerStream
+from .chat import Chat
+from .device import Device
+from .equipment import Vocabulary
 from .policy import Policy
+from .route import ReconnectSettings
 from .stream import Stream
 
-__all__ = ["Device", "Policy", "ReconnectSettings", "Stream", "Vocabulary"]
+__all__ = ["AnswerStream", "Chat", "Device", "Policy", "ReconnectSettings", "Stream", "Vocabulary"]

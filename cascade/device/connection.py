@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..errors import CascadeError, LinkClosed, LinkError, MessageTooLong, RefusedError, WireError
+from ..errors import (
+    CascadeError,
+    LinkClosed,
+    LinkError,
+    LinkUnavailable,
+    MessageTooLong,
+    RefusedError,
+    WireError,
+)
 from ..links.base import Dialer, Link
-from ..settings import check_number
 from ..wire import Codec, Commit, Error, ErrorCode, Hello, Hint, Message, Move, Ping, Pong, Welcome
+from .route import ReconnectSettings, Route
 from .stream import Stream
 
-__all__ = ["Connection", "ReconnectSettings"]
+__all__ = ["MAX_STREAMS", "Connection"]
 
 log = logging.getLogger(__name__)
 
 FATAL = frozenset({ErrorCode.VERSION, ErrorCode.UNAUTHORIZED, ErrorCode.VOCABULARY, ErrorCode.MODEL})
-"""Refusals of HELLO: dialling again would change nothing."""
+"""Refusals of HELLO: dialling this edge again would change nothing."""
+BUSY = frozenset({ErrorCode.OVERLOADED, ErrorCode.INTERNAL, ErrorCode.DRAINING})
+"""Refusals of a session that may be lifted, here later or by another edge at once."""
 
+MAX_STREAMS = 256
+"""An alias fits a byte."""
 MAX_SILENT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReconnectSettings:
-    """Full-jitter backoff: a random wait below a ceiling that doubles."""
-
-    first_s: float = 0.1
-    ceiling_s: float = 5.0
-    silent_s: float = 6.0
-    """A link that owes an answer and brings nothing for this long is taken for dead."""
-
-    def __post_init__(self) -> None:
-        check_number("first_s", self.first_s, low=0)
-        check_number("ceiling_s", self.ceiling_s, low=0)
-        check_number("silent_s", self.silent_s, low=0.01)
+GOODBYE_S = 0.5
+"""How long a device that ends waits for a congested link to take its last words."""
 
 
 class _Due(NamedTuple):
@@ -59,30 +58,50 @@ class Connection:
         settings: ReconnectSettings,
         random_source: random.Random,
     ) -> None:
-        self._dialers = dialers
+        self._route = Route(dialers, settings=settings, random_source=random_source)
         self._hello = hello
-        self._codec = Codec(hello.vocab_size)
+        self._codec = Codec(max(1, hello.vocab_size))
         self._settings = settings
-        self._random = random_source
         self._streams: dict[int, Stream] = {}
         self._ready: dict[Stream, None] = {}
         self._wake = asyncio.Event()
+        self._has_said_all = asyncio.Event()
         self._link: Link | None = None
         self._welcome: Welcome | None = None
+        """Of the edge at the other end of the link."""
+        self._first_welcome: asyncio.Future[Welcome] | None = None
+        self._numerics = ""
+        """The class of the edge that welcomed us last."""
+        self._num_pin_refusals = 0
+        """Edges in a row that have another class than the texts in progress."""
         self._heard_s = 0.0
         self._says_hello = False
         self._was_silent = False
         self._num_silent = 0
         """Links in a row that were given up for their silence."""
+        self._is_leaving = False
+        self._refusal: RefusedError | None = None
+        """What the edge at the other end answered to our HELLO."""
+        self._problem: Exception | None = None
+        """Why the last edge could not be reached."""
         self._failure: CascadeError | None = None
+        self.num_complaints = 0
+        """Messages of ours that an edge could not use, and did not say whose they were."""
 
     @property
     def streams(self) -> tuple[Stream, ...]:
         return tuple(self._streams.values())
 
     def free_alias(self) -> int | None:
-        """The lowest alias that no stream has; it fits a byte."""
-        return next((alias for alias in range(256) if alias not in self._streams), None)
+        """The lowest alias that no stream has; if there is none, that of a stream that only says goodbye."""
+        for alias in range(MAX_STREAMS):
+            if alias not in self._streams:
+                return alias
+        over = next((stream for stream in self.streams if stream.is_ended), None)
+        if over is None:
+            return None
+        self._forget(over)  # opening another session under its alias closes it at the edge
+        return over.alias
 
     def add(self, stream: Stream) -> None:
         if self._failure is not None:
@@ -95,8 +114,36 @@ class Connection:
 
     def notify(self, stream: Stream) -> None:
         """This stream has something to say."""
+        if self._link is None and stream.is_ended:
+            self._forget(stream)  # aliases belong to a link: the next one would not know whom to close
+            return
         self._ready[stream] = None
+        self._has_said_all.clear()
         self._wake.set()
+
+    async def learn(self, within_s: float) -> Welcome:
+        """The first WELCOME, for a device that has to know what the edge's tokens are."""
+        self._first_welcome = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._first_welcome
+        except TimeoutError:
+            reason = f": {self._problem}" if self._problem is not None else ""
+            raise LinkUnavailable(f"no edge answered within {within_s:g} s{reason}") from None
+        finally:
+            self._first_welcome = None
+
+    async def say_goodbye(self) -> None:
+        """Wait until the link has taken what is due, for a moment at most."""
+        if self._link is None or not self._ready:
+            return
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await self._has_said_all.wait()
+        except TimeoutError:
+            log.info(
+                "the link did not take our goodbye in time; the edge ends our sessions with their leases"
+            )
 
     async def run(self) -> None:
         """Until cancelled, or refused for good. Whatever ends it, no stream is left waiting."""
@@ -105,37 +152,50 @@ class Connection:
         except Exception as error:
             log.error("the device's connection failed: %r", error, exc_info=error)
             self._failure = LinkError(f"the connection failed: {error!r}")
-        for stream in self.streams:
-            stream.fail(self._failure or LinkClosed("the connection ended"))
+        finally:
+            failure = self._failure or LinkClosed("the connection ended")
+            for stream in self.streams:
+                stream.fail(failure)
+                self._forget(stream)
+            if self._first_welcome is not None and not self._first_welcome.done():
+                self._first_welcome.set_exception(failure)
 
     async def _stay_connected(self) -> None:
         loop = asyncio.get_running_loop()
-        target = attempt = 0
-        while self._failure is None:
+        route = self._route
+        while route.num_edges:
+            refusal: RefusedError | None = None
             try:
-                link = await self._dialers[target % len(self._dialers)]()
+                link = await route.current()
             except RefusedError as error:
-                self._failure = error  # dialling again would change nothing
-                break
+                refusal = error
             except (LinkError, OSError) as error:
+                self._problem = error
+                self._num_pin_refusals = 0  # this one may have the texts' class when it is back
                 log.info("cannot reach an edge: %s", error)
             else:
                 dialled_s = loop.time()
-                was_welcome = await self._use(link)
-                if was_welcome and loop.time() - dialled_s >= self._settings.ceiling_s:
-                    attempt = 0
-                    continue  # the same edge first: it may still have our sessions' caches
+                was_good = await self._use(link)
+                refusal = self._refusal
+                if was_good and loop.time() - dialled_s >= self._settings.ceiling_s:
+                    route.stay()
+                    continue
                 # An edge that welcomes us and hangs up is no better than one that is down.
-            target += 1
-            attempt += 1
-            ceiling_s = min(self._settings.ceiling_s, self._settings.first_s * 2**attempt)
-            await asyncio.sleep(self._random.uniform(0, ceiling_s))
+            if refusal is None:
+                wait_s = route.move_on()
+            else:
+                log.warning("an edge does not serve this device: %s", refusal)
+                wait_s = route.strike_out(refusal)
+            if route.num_edges:
+                await asyncio.sleep(wait_s)
+        self._failure = route.refusal
 
     async def _use(self, link: Link) -> bool:
-        """Serve all streams over this link until it breaks; True if the edge welcomed us."""
-        loop = asyncio.get_running_loop()
-        self._link, self._welcome, self._heard_s = link, None, loop.time()
-        self._was_silent = False
+        """Serve all streams over this link until it breaks; True if the edge welcomed us, and nothing speaks
+        against it."""
+        self._link, self._welcome, self._heard_s = link, None, asyncio.get_running_loop().time()
+        self._was_silent = self._is_leaving = False
+        self._refusal = None
         self._says_hello = True
         for stream in self.streams:
             stream.open()
@@ -145,17 +205,21 @@ class Connection:
             asyncio.create_task(self._watch(link), name="device-watch"),
         ]
         try:
-            while True:
+            while not self._is_leaving:
                 self._on_bytes(await link.receive())
         except LinkClosed:
-            # A link that fell silent says nothing good about its edge; one that broke does not blame it.
-            return self._welcome is not None and not self._was_silent
+            pass
         finally:
             self._link = None
+            for stream in self.streams:
+                if stream.is_ended:
+                    self._forget(stream)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await link.close()
+        # A link that fell silent says nothing good about its edge; one that broke does not blame it.
+        return self._welcome is not None and not self._was_silent and not self._is_leaving
 
     async def _write(self, link: Link) -> None:
         """Say what is due until the link is gone. A writer that fails takes the link with it."""
@@ -170,6 +234,7 @@ class Connection:
                         if due.stream is None:
                             raise
                         due.stream.fail(error)
+                self._has_said_all.set()
         except LinkClosed:
             pass
         finally:
@@ -179,15 +244,15 @@ class Connection:
         """HELLO first, then the streams in turn: one that always has more does not starve the others."""
         if self._says_hello:
             self._says_hello = False
-            return _Due(self._codec.encode(self._hello))
+            return _Due(self._codec.encode(self._current_hello()))
         now_s = asyncio.get_running_loop().time()
         while self._ready:
             stream = next(iter(self._ready))
             del self._ready[stream]
             message = stream.next_message(now_s)
             if message is None:
-                if stream.is_ended and self._streams.get(stream.alias) is stream:
-                    del self._streams[stream.alias]
+                if stream.is_over:
+                    self._forget(stream)
                 continue
             self._ready[stream] = None
             try:
@@ -200,6 +265,21 @@ class Connection:
                 return _Due(data, must_arrive=not isinstance(message, Hint | Ping), stream=stream)
         return None
 
+    def _current_hello(self) -> Hello:
+        """Texts in progress go on in the numerics class in which they began, and in no other."""
+        if self._numerics and self._pinned():
+            return dataclasses.replace(self._hello, model=self._numerics)
+        return self._hello
+
+    def _pinned(self) -> list[Stream]:
+        return [stream for stream in self.streams if not stream.is_ended and stream.has_answer]
+
+    def _forget(self, stream: Stream) -> None:
+        stream.forget()
+        self._ready.pop(stream, None)
+        if self._streams.get(stream.alias) is stream:
+            del self._streams[stream.alias]
+
     async def _watch(self, link: Link) -> None:
         """Half-open links never say that they are gone: streams that hear nothing for long end them."""
         loop = asyncio.get_running_loop()
@@ -207,7 +287,8 @@ class Connection:
         silent_s = min(self._settings.silent_s * 2**self._num_silent, MAX_SILENT_S)
         while True:
             await asyncio.sleep(silent_s / 4)
-            if not self._streams:
+            is_owed = self._first_welcome is not None or any(not stream.is_ended for stream in self.streams)
+            if not is_owed:
                 self._heard_s = loop.time()
             elif loop.time() - self._heard_s > silent_s:
                 self._was_silent = True
@@ -251,17 +332,52 @@ class Connection:
             case Error():
                 self._on_error(message)
             case Welcome():
-                self._welcome = message
-                for stream in self.streams:
-                    self._fail_if_too_long(stream)
-                    stream.note_limits(message.limits)
+                self._on_welcome(message)
             case Ping() | Pong() | Move():
                 pass
             case _:
                 log.warning("the edge sent a %s, which is not for a device", type(message).__name__)
 
+    def _on_welcome(self, welcome: Welcome) -> None:
+        self._welcome = welcome
+        self._numerics = welcome.numerics
+        self._num_pin_refusals = 0
+        if not self._hello.vocab_fingerprint:
+            fingerprint, size = welcome.vocab_fingerprint, welcome.vocab_size
+            self._hello = dataclasses.replace(self._hello, vocab_fingerprint=fingerprint, vocab_size=size)
+            self._codec = Codec(size)
+        if self._first_welcome is not None and not self._first_welcome.done():
+            self._first_welcome.set_result(welcome)
+        for stream in self.streams:
+            self._fail_if_too_long(stream)
+            stream.note_limits(welcome.limits)
+
     def _on_error(self, error: Error) -> None:
+        stream = None if error.alias is None else self._streams.get(error.alias)
         if error.code in FATAL:
-            self._failure = RefusedError(error.code.name.lower(), error.text)
-        elif error.alias is not None and error.alias in self._streams:
-            self._streams[error.alias].on_error(error)
+            self._on_refusal(error)
+        elif stream is not None:
+            stream.on_error(error, num_other_edges=self._route.num_edges - 1)
+            # A stream that is not served here waits; when none is, another edge may have room.
+            if error.code in BUSY and self._route.num_edges > 1 and not self._serves_any():
+                self._is_leaving = True
+        elif error.alias is None:
+            self.num_complaints += 1
+            log.warning("the edge could not use a message of ours: %s: %s", error.code.name, error.text)
+
+    def _on_refusal(self, error: Error) -> None:
+        """Of our HELLO: this edge is struck out, unless all it lacks is the texts' numerics class."""
+        self._is_leaving = True
+        pinned = self._pinned() if self._numerics != self._hello.model else []
+        if error.code is not ErrorCode.MODEL or not pinned:
+            self._refusal = RefusedError(error.code.name.lower(), error.text)
+            return
+        self._num_pin_refusals += 1
+        if self._num_pin_refusals >= self._route.num_edges:
+            self._num_pin_refusals = 0
+            text = f"no edge has {self._numerics!r} any more, with which this text began; begin it anew"
+            for stream in pinned:
+                stream.fail(RefusedError("model", text))
+
+    def _serves_any(self) -> bool:
+        return any(stream.is_served and not stream.is_ended for stream in self.streams)

@@ -2,148 +2,202 @@
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 import random
+import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
 
-from ..decoding import Sampling
 from ..errors import CascadeError, SettingsError
+from ..events import Answer
 from ..links.base import Dialer
-from ..measure import LinkEstimator
-from ..models.base import LanguageModel
+from ..links.urls import dialer_for
 from ..models.runner import Runner
-from ..settings import check_int
+from ..models.text import TextTokenizer
+from ..settings import check_number
 from ..wire import PROTOCOL_VERSION, Hello
-from .connection import Connection, ReconnectSettings
-from .drafter import Drafter
-from .outbox import StreamRequest
-from .policy import Policy
-from .stream import Stream
+from .answering import AnswerStream
+from .chat import Chat
+from .drafter import DraftMemory
+from .equipment import Draft, Vocabulary, equip
+from .options import StreamOptions, StreamSettings
+from .prompts import Prompt
+from .route import ReconnectSettings
+from .session import DeviceSession
 
-__all__ = ["Device", "Vocabulary"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vocabulary:
-    """Which token ids mean which text, for a device that has no draft model to say it."""
-
-    size: int
-    fingerprint: str
+__all__ = ["Device"]
 
 
 class Device:
     """Streams answers from an edge, drafting ahead where it has a model to draft with.
 
-    `async with Device(...) as device: async for token in device.stream(prompt_ids, max_new_tokens=64): ...`
-    Not reentrant: one `async with` per device.
+        async with Device.connect("ws://edge:8080", draft="my-draft") as device:
+            async for token in device.stream("Why is the sky blue?", max_new_tokens=200):
+                print(token, end="", flush=True)
+
+    One `async with` per device; meanwhile any number of tasks may use it.
     """
 
     def __init__(
         self,
         edges: Sequence[Dialer],
         *,
-        draft: LanguageModel | None = None,
+        draft: Draft = None,
         runner: Runner | None = None,
+        tokenizer: TextTokenizer | str | Path | None = None,
         vocabulary: Vocabulary | None = None,
         identity: str = "device",
         token: str = "",
         model: str = "",
         reconnect: ReconnectSettings | None = None,
+        connect_timeout_s: float = 10.0,
         seed: int | None = None,
     ) -> None:
+        """As `connect`, with dialers in place of addresses."""
         if not edges:
             raise SettingsError("edges", "name at least one edge to dial")
-        if (draft is None) != (runner is None):
-            raise SettingsError("runner", "a draft model needs a runner, and a runner a draft model")
-        if draft is not None:
-            vocabulary = Vocabulary(size=draft.vocab_size, fingerprint=draft.vocab_fingerprint)
-        elif vocabulary is None:
-            raise SettingsError("vocabulary", "a device without a draft model must say its vocabulary")
-        hello = Hello(
+        if runner is not None and draft is None:
+            raise SettingsError("runner", "there is no draft for it to run; give both, or neither")
+        check_number("connect_timeout_s", connect_timeout_s, low=0)
+        self._edges = tuple(edges)
+        self._draft, self._runner, self._tokenizer = draft, runner, tokenizer
+        self._hello = Hello(
             version=PROTOCOL_VERSION,
             identity=identity,
             token=token,
             model=model,
-            vocab_fingerprint=vocabulary.fingerprint,
-            vocab_size=vocabulary.size,
+            vocab_fingerprint="" if vocabulary is None else vocabulary.fingerprint,
+            vocab_size=0 if vocabulary is None else vocabulary.size,
         )
+        self._reconnect = reconnect or ReconnectSettings()
+        self._connect_timeout_s = connect_timeout_s
         self._random: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
-        self._connection = Connection(
-            edges, hello, settings=reconnect or ReconnectSettings(), random_source=self._random
+        self._was_entered = False
+        self._session: DeviceSession | None = None
+
+    @classmethod
+    def connect(
+        cls,
+        *urls: str,
+        draft: Draft = None,
+        runner: Runner | None = None,
+        tokenizer: TextTokenizer | str | Path | None = None,
+        vocabulary: Vocabulary | None = None,
+        identity: str = "device",
+        token: str = "",
+        model: str = "",
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        reconnect: ReconnectSettings | None = None,
+        connect_timeout_s: float = 10.0,
+        seed: int | None = None,
+    ) -> Device:
+        """A device for the edges at these addresses; where one is down or does not want it, the next serves.
+
+        Addresses: `ws://`, `wss://`, `http://`, `https://`, `mqtt://user:password@broker/edge`, `mqtts://`,
+        and `memory:` or `memory:name` for an edge in this process.
+
+        - `draft`: a bundled name or a folder, which are loaded off the loop; a model, as `open_model` gives
+          it; `"suffix"`, which needs neither weights nor torch; or None for plain streaming. `runner` says
+          how its steps take time: in a thread of their own, unless the model is synthetic.
+        - `tokenizer`: a folder, where the draft's own has none. Without any, prompts are token ids.
+        - `vocabulary`: how many token ids there are and what they are called. A device that has neither this
+          nor a draft model asks the edge when it is entered, and raises `LinkUnavailable` where none answers
+          within `connect_timeout_s`. Others need no edge to start.
+        - `identity`, `token`: who the device is, and what proves it. `model`: the only one it wants.
+        - `seed` is for tests: it decides session ids and the seeds of streams that name none.
+        """
+        edges = [
+            dialer_for(url, identity=identity, token=token, ssl_context=ssl_context, proxy=proxy)
+            for url in urls
+        ]
+        return cls(
+            edges,
+            draft=draft,
+            runner=runner,
+            tokenizer=tokenizer,
+            vocabulary=vocabulary,
+            identity=identity,
+            token=token,
+            model=model,
+            reconnect=reconnect,
+            connect_timeout_s=connect_timeout_s,
+            seed=seed,
         )
-        self._draft = draft
-        self._runner = runner
-        self._vocab_size = vocabulary.size
-        self._link = LinkEstimator()
-        self._generation = 0
-        self._task: asyncio.Task[None] | None = None
-        self._streams: list[Stream] = []
-        """Those that may still have a draft step running."""
 
     async def __aenter__(self) -> Device:
-        self._task = asyncio.create_task(self._connection.run(), name="device-connection")
+        if self._was_entered:
+            raise CascadeError("this device was entered before; make another one for another `async with`")
+        self._was_entered = True
+        equipment = await equip(self._draft, self._runner, self._tokenizer)
+        hello = self._hello
+        if equipment.model is not None:
+            fingerprint, size = equipment.model.vocab_fingerprint, equipment.model.vocab_size
+            hello = dataclasses.replace(hello, vocab_fingerprint=fingerprint, vocab_size=size)
+        elif hello.vocab_size:
+            equipment = equipment.with_vocabulary(hello.vocab_size, hello.vocab_fingerprint)
+        self._session = DeviceSession(self._edges, hello, equipment, self._reconnect, self._random)
+        try:
+            await self._session.start(self._connect_timeout_s)
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
-        for stream in self._streams:
-            stream.cancel()
-        await asyncio.sleep(0)  # one turn of the loop, in which the edge is told
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-        await asyncio.gather(*(stream.join() for stream in self._streams))
-        self._streams.clear()
-        if self._runner is not None:
-            self._runner.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.stop()
+
+    @property
+    def num_complaints(self) -> int:
+        """Messages of this device that an edge could not use: 0, unless one of the two has a bug."""
+        return self._running.connection.num_complaints
 
     def stream(
-        self,
-        prompt: Sequence[int],
-        *,
-        max_new_tokens: int,
-        sampling: Sampling | None = None,
-        stop_ids: frozenset[int] = frozenset(),
-        policy: Policy | None = None,
-    ) -> Stream:
-        """Begin an answer to these token ids; iterate over what comes back."""
-        if self._task is None:
-            raise CascadeError("the device is not running; use it inside `async with`")
-        check_int("max_new_tokens", max_new_tokens, low=1)
-        if not prompt:
-            raise SettingsError("prompt", "is empty; give at least one token")
-        for token in prompt:
-            check_int("prompt", token, low=0, high=self._vocab_size - 1)
-        alias = self._connection.free_alias()
-        if alias is None:
-            raise SettingsError("stream", "256 streams are open on this device; wait for one to end")
-        if policy is None:
-            policy = Policy.cloud() if self._draft is None else Policy.hint_driven()
-        if policy.window and self._draft is None:
-            raise SettingsError("policy", "this device has no draft model; use Policy.cloud()")
-        sampling = sampling or Sampling()
-        stream = Stream(
-            StreamRequest(
-                prompt=tuple(prompt),
-                max_new_tokens=max_new_tokens,
-                sampling=sampling,
-                stop_ids=stop_ids,
-                policy=policy,
-            ),
-            session_id=self._random.randbytes(8),
-            alias=alias,
-            link=self._link,
-            drafter=Drafter(self._draft, sampling) if policy.window and self._draft else None,
-            runner=self._runner,
-            next_generation=self._next_generation,
-            notify=self._connection.notify,
-        )
-        self._connection.add(stream)
-        self._streams = [other for other in self._streams if not other.is_settled]
-        self._streams.append(stream)
-        return stream
+        self, prompt: Prompt, *, private: bool = False, **options: Unpack[StreamOptions]
+    ) -> AnswerStream:
+        """Begin an answer; iterate over what comes back.
 
-    def _next_generation(self) -> int:
-        self._generation += 1
-        return self._generation
+        `prompt` is a text, a conversation (`[{"role": "user", "content": "..."}]`), or token ids. Options,
+        all but the first with a default:
+
+        - `max_new_tokens`: where the answer ends at the latest;
+        - `temperature` (0), `top_k` (off), `top_p` (off), `min_p` (off), `seed`: how tokens are picked. The
+          same seed gives the same text; without one, the device draws one;
+        - `stop`: a text, or several, that end the answer and do not belong to it;
+        - `stop_ids`: tokens that end the answer and belong to it; the model's ends of sequence, unless given;
+        - `policy`: how to draft and when to send; hint-driven where there is a draft;
+        - `private`: the draft alone answers, and nothing of the stream leaves the device.
+        """
+        return self._running.begin(prompt, StreamSettings(**options), private=private)
+
+    async def generate(
+        self, prompt: Prompt, *, private: bool = False, **options: Unpack[StreamOptions]
+    ) -> Answer:
+        """Wait for a whole answer; the options are those of `stream`."""
+        stream = self.stream(prompt, private=private, **options)
+        async for _token in stream:
+            pass
+        return stream.answer
+
+    def chat(self, *, system: str | None = None, private: bool = False) -> Chat:
+        """A conversation that keeps its token ids, and the draft's cache, from turn to turn."""
+        session = self._running
+        if session.equipment.tokenizer is None:
+            raise SettingsError("chat", "this device has no tokenizer; give one, tokenizer=FOLDER")
+        memory = DraftMemory()
+        session.memories.add(memory)
+
+        def begin(ids: list[int], options: StreamOptions) -> AnswerStream:
+            settings = StreamSettings(**options)
+            return self._running.begin(ids, settings, private=private, memory=memory)
+
+        return Chat(begin, session.equipment.tokenizer, memory, system=system)
+
+    @property
+    def _running(self) -> DeviceSession:
+        if self._session is None:
+            raise CascadeError("the device is not running; use it inside `async with`")
+        return self._session

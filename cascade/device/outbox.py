@@ -18,6 +18,8 @@ FIRST_STAMPS_EVERY_S = 0.25
 """How often a hint carries a stamp until the edge's pass time is known."""
 STAMP_EVERY_S = 4.0
 """And afterwards: such estimates age slowly, bytes count."""
+NUM_GOODBYES = 3
+"""How often CLOSE is said: nothing answers it, and a session whose CLOSE was lost blocks room for a lease."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Outbox:
         self.session_id = session_id
         self._owes_open = self._owes_guesses = self._owes_acknowledgement = self._owes_close = False
         self._is_closed = False
+        self.num_goodbyes_left = 0
         self._missing_before: int | None = None
         self.stamp_every_s = FIRST_STAMPS_EVERY_S
         self._stamped_s = -STAMP_EVERY_S
@@ -88,7 +91,12 @@ class Outbox:
     def close(self) -> None:
         """Say goodbye, if the edge ever heard of us, and nothing else any more."""
         self._owes_close = self.generation > 0
+        self.num_goodbyes_left = NUM_GOODBYES if self._owes_close else 0
         self._is_closed = True
+
+    def repeat_close(self) -> None:
+        """The edge may not have heard it."""
+        self._owes_close = self.num_goodbyes_left > 0
 
     def forget_in_flight(self) -> None:
         """The guesses under way were contradicted: nobody waits for them."""
@@ -106,6 +114,7 @@ class Outbox:
         guesses = self._guesses
         if self._owes_close:
             self._owes_close = False
+            self.num_goodbyes_left -= 1
             return Close(alias=self.alias, generation=self.generation, known=guesses.head)
         if self._is_closed:
             return None

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 
-from ..errors import CascadeError, ContextExceeded, RefusedError
-from ..events import Source, Summary, Token
+from ..errors import ContextExceeded, RefusedError
+from ..events import Source, Summary
 from ..measure import AgreementEstimator, LinkEstimator, Smoothed
 from ..models.runner import Runner
 from ..wire import Commit, Error, ErrorCode, Hint, Limits, Message, Open
+from .answer_text import AnswerText
+from .answering import AnswerStream
 from .drafter import Drafter
 from .guesses import Guesses
 from .outbox import STAMP_EVERY_S, Outbox, StreamRequest
 from .policy import FOREVER_S
-from .tally import Tally
 from .window import SendClock, farness, num_worth_sending, wants_one_more
 
 __all__ = ["Stream"]
@@ -35,10 +35,17 @@ ACKNOWLEDGE_AFTER_S = 4.0
 ACKNOWLEDGE_REPEATED_EVERY = 8
 ACKNOWLEDGE_EVERY = 64
 """Tokens received without having said so, while the edge's run-ahead is not known."""
+LINGER_S = 0.25
+"""Between two goodbyes, and a round trip on top."""
+MAX_REFUSED = {ErrorCode.OVERLOADED: 8, ErrorCode.DRAINING: 8, ErrorCode.INTERNAL: 3}
+"""Refusals in a row after which a text in progress is given up. An edge that is full gets room again; a step
+that fails again and again fails for a reason."""
+RETRY_S = 0.25
+MAX_RETRY_S = 5.0
 
 
-class Stream:
-    """Iterate over it for tokens; `summary` is there afterwards."""
+class Stream(AnswerStream):
+    """An answer that the edge decides, with hints from the device's draft."""
 
     def __init__(
         self,
@@ -49,17 +56,18 @@ class Stream:
         link: LinkEstimator,
         drafter: Drafter | None,
         runner: Runner | None,
+        text: AnswerText,
         next_generation: Callable[[], int],
         notify: Callable[[Stream], None],
     ) -> None:
-        self.request = request
+        super().__init__(request, text, is_plain=drafter is None)
         self.alias = alias
         self.limits: Limits | None = None
         """The edge's, known from WELCOME on."""
-        self.is_ended = False
+        self.is_served = False
+        """The edge at the other end of the link has answered our OPEN."""
         self.num_open_bytes = 0
         """Size of the last OPEN."""
-        self._loop = asyncio.get_running_loop()
         self._guesses = Guesses(request.prompt)
         self._drafter = drafter
         self._runner = runner
@@ -72,13 +80,7 @@ class Stream:
         self._pass_s = Smoothed(1 / 4)
         self._clock: SendClock | None = None
         self._far = 1.0
-        # For the app:
-        self._news: deque[Token] = deque()
-        self._has_news = asyncio.Event()
-        self._failure: CascadeError | None = None
-        self._tally = Tally(self._loop.time())
         # Drafting:
-        self._task: asyncio.Task[None] | None = None
         self._may_draft = asyncio.Event()
         self._num_rollbacks = 0
         # For the edge:
@@ -90,37 +92,10 @@ class Stream:
         self._heard_s = self._loop.time()
         self._repeat_after_s = FIRST_REPEAT_S
         self._silence_timer: asyncio.TimerHandle | None = None
-
-    # What the app sees
-
-    async def __aiter__(self) -> AsyncGenerator[Token, None]:
-        try:
-            while True:
-                while self._news:
-                    yield self._news.popleft()
-                if self.is_ended:
-                    break
-                self._has_news.clear()
-                await self._has_news.wait()
-            if self._failure is not None:
-                raise self._failure
-        finally:
-            self.cancel()
-
-    @property
-    def tokens(self) -> list[int]:
-        """The answer so far, as token ids."""
-        return self._guesses.committed(len(self.request.prompt))
-
-    @property
-    def summary(self) -> Summary:
-        return self._tally.summary
-
-    def cancel(self) -> None:
-        """End the stream: the edge is told, and the drafter stops after its step."""
-        if not self.is_ended:
-            self._tally.finish_reason = "cancelled"
-            self._end()
+        self._num_refused = 0
+        """In a row, without a token in between."""
+        self._retry_timer: asyncio.TimerHandle | None = None
+        self._goodbye_timer: asyncio.TimerHandle | None = None
 
     # What the connection does with it
 
@@ -129,6 +104,8 @@ class Stream:
         if self.is_ended:
             self._notify(self)  # ended while there was no link: nothing to open, perhaps a CLOSE to say
             return
+        self._cancel_retry()
+        self.is_served = False
         self._outbox.open(self._next_generation())
         self._tally.num_opens += 1
         if self._task is None and self._drafter is not None:
@@ -145,29 +122,29 @@ class Stream:
     def note_limits(self, limits: Limits) -> None:
         """The edge's WELCOME: the text may have reached the context's end before we knew where that is."""
         self.limits = limits
-        has_answer = self._guesses.head > len(self.request.prompt)
-        if not self.is_ended and has_answer and self._guesses.head >= self._length_limit():
+        if not self.is_ended and self.has_answer and self._guesses.head >= self._length_limit():
             self._tally.finish_reason = "length"
             self._end()
 
-    def fail(self, failure: CascadeError) -> None:
-        if not self.is_ended:
-            self._failure = failure
-            self._tally.finish_reason = "error"
-            self._end()
+    @property
+    def has_answer(self) -> bool:
+        """Some of it has come."""
+        return self._guesses.head > len(self.request.prompt)
 
     @property
-    def is_settled(self) -> bool:
-        """Ended, and no draft step is running any more."""
-        return self.is_ended and (self._task is None or self._task.done())
+    def is_over(self) -> bool:
+        """Ended, and the edge was told often enough."""
+        return self.is_ended and self._outbox.num_goodbyes_left == 0
 
-    async def join(self) -> None:
-        """Wait until the last draft step is over."""
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+    def forget(self) -> None:
+        """The link to the edge that knew us is gone, or is not ours any more: no more goodbyes."""
+        if self.is_ended and self._goodbye_timer is not None:
+            self._goodbye_timer.cancel()
 
     def next_message(self, now_s: float) -> Message | None:
         """What the edge should hear next; None when there is nothing to say."""
+        if self._retry_timer is not None:
+            return None  # the edge has no session to which it could belong
         return self._outbox.next_message(now_s, self._num_worth_sending)
 
     def count_sent(self, message: Message, num_bytes: int) -> None:
@@ -181,6 +158,7 @@ class Stream:
         if commit.generation != self._outbox.generation or self.is_ended:
             return
         now_s = self._loop.time()
+        self.is_served = True
         self._heard_s = now_s
         self._repeat_after_s = self._normal_silence_s()
         self._tally.bytes_down += num_bytes
@@ -192,24 +170,40 @@ class Stream:
         tokens = commit.tokens[num_known:]
         if not tokens:
             return
+        self._num_refused = 0
+        num_guessed, agreement = self._guesses.num_chained, self._agreement.chance
         self._judge(tokens)
         self._repeat_lost_hints(commit, now_s)
-        self._deliver(tokens, commit.num_hinted - num_known, now_s)
+        num_hinted = commit.num_hinted - num_known
+        for index, token in enumerate(tokens):
+            source = Source.HINTED if index < num_hinted else Source.DRIVEN
+            position = self._guesses.head - len(tokens) + index
+            self._deliver(token, position, source, now_s, agreement if index < num_guessed else None)
         if not self.is_ended:
             self._keep_time(now_s)
             self._decide_sending(now_s)
             self._decide_drafting()
             self._decide_acknowledging(is_repeated=num_known > 0)
 
-    def on_error(self, error: Error) -> None:
+    def on_error(self, error: Error, *, num_other_edges: int = 0) -> None:
         """The edge refused something of this stream."""
         if self.is_ended or (error.generation is not None and error.generation != self._outbox.generation):
             return
         if error.code is ErrorCode.UNKNOWN_SESSION:
-            self.open()
-        else:
-            retry_after_s = None if error.retry_after_ms is None else error.retry_after_ms / 1000
+            if self._retry_timer is None:
+                self.open()
+            return
+        self.is_served = False
+        self._num_refused += 1
+        max_refused = MAX_REFUSED.get(error.code, 0)
+        if error.code is not ErrorCode.INTERNAL and not self.has_answer:
+            max_refused = num_other_edges  # the app has nothing yet: let it decide, once nobody has room
+        retry_after_s = None if error.retry_after_ms is None else error.retry_after_ms / 1000
+        if self._num_refused > max_refused:
             self.fail(RefusedError(error.code.name.lower(), error.text, retry_after_s))
+        else:
+            log.info("a session was refused, and will be asked for again: %s", error.code.name)
+            self._open_later(max(min(RETRY_S * 2**self._num_refused, MAX_RETRY_S), retry_after_s or 0.0))
 
     # What a commit tells
 
@@ -222,6 +216,7 @@ class Stream:
             self._link.add_echo(now_s, commit.echo_ms, commit.held_ms or 0)
         if commit.step_ms is not None:
             self._pass_s.add(commit.step_ms / 1000)
+            self._tally.pass_s.add(commit.step_ms / 1000)
             self._outbox.stamp_every_s = STAMP_EVERY_S
 
     def _judge(self, tokens: tuple[int, ...]) -> None:
@@ -243,33 +238,48 @@ class Stream:
             self._outbox.repeat_guesses()
             self._notify(self)
 
-    def _deliver(self, tokens: tuple[int, ...], num_hinted: int, now_s: float) -> None:
-        head = self._guesses.head
-        for index, token in enumerate(tokens):
-            source = Source.HINTED if index < num_hinted else Source.DRIVEN
-            self._tally.count_token(source, now_s)
-            self._news.append(Token(token, head - len(tokens) + index, source, now_s))
-        self._has_news.set()
-        if tokens[-1] in self.request.stop_ids:
-            self._tally.finish_reason = "stop"
-        elif head >= self._length_limit():
-            self._tally.finish_reason = "length"
-        if self._tally.finish_reason:
-            self._end()
+    def _answer_tokens(self) -> list[int]:
+        return self._guesses.committed(len(self.request.prompt))
+
+    def _summarise(self) -> Summary:
+        return self._tally.summary(self._link)
 
     def _length_limit(self) -> int:
-        limit = len(self.request.prompt) + self.request.max_new_tokens
+        limit = super()._length_limit()
         return limit if self.limits is None else min(limit, self.limits.context_length)
 
     def _end(self) -> None:
-        self.is_ended = True
+        super()._end()
         self._outbox.close()
         self._cancel_sending()
+        self._cancel_retry()
         if self._silence_timer is not None:
             self._silence_timer.cancel()
         self._may_draft.set()
-        self._has_news.set()
+        self._say_goodbye_again_later()
         self._notify(self)
+
+    def _say_goodbye_again_later(self) -> None:
+        if self._outbox.num_goodbyes_left > 1:
+            self._goodbye_timer = self._loop.call_later(
+                LINGER_S + (self._link.rtt_s or 0.0), self._say_goodbye_again
+            )
+
+    def _say_goodbye_again(self) -> None:
+        self._outbox.repeat_close()
+        self._notify(self)
+        self._say_goodbye_again_later()
+
+    def _open_later(self, wait_s: float) -> None:
+        self._cancel_retry()
+        self._retry_timer = self._loop.call_later(wait_s, self.open)
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()  # nothing is to be heard meanwhile
+
+    def _cancel_retry(self) -> None:
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
 
     # When to speak
 
@@ -398,6 +408,7 @@ class Stream:
                 guess = await runner.run(work, rows=num_rows)
                 now_s = self._loop.time()
                 self._draft_step_s.add(now_s - started_s)
+                self._tally.draft_step_s.add(now_s - started_s)
                 self._tally.num_drafted += 1
                 # A rollback meanwhile: this guess continues a text that is no more.
                 if num_rollbacks == self._num_rollbacks and not self.is_ended:

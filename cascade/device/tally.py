@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 from ..events import Source, Summary
+from ..measure import LinkEstimator
 
-__all__ = ["Tally"]
+__all__ = ["Mean", "Tally"]
+
+
+class Mean:
+    """Of all values, evenly."""
+
+    __slots__ = ("_count", "_total")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._total = 0.0
+
+    @property
+    def value(self) -> float | None:
+        return self._total / self._count if self._count else None
+
+    def add(self, value: float) -> None:
+        self._count += 1
+        self._total += value
 
 
 class Tally:
     """Counts while the stream runs; `summary` says what came of it."""
 
-    def __init__(self, started_s: float) -> None:
+    def __init__(self, started_s: float, *, is_plain: bool) -> None:
+        """`is_plain`: this is plain streaming, without hints."""
         self.num_drafted = 0
         self.num_opens = 0
         self.bytes_up = 0
         self.bytes_down = 0
         self.finish_reason = ""
-        self._num_tokens = self._num_hinted = 0
+        self.pass_s = Mean()
+        self.draft_step_s = Mean()
+        self._is_plain = is_plain
+        self._num_tokens = 0
+        self._num_by_source = dict.fromkeys(Source, 0)
         self._started_s = self._first_s = self._last_s = started_s
 
     def count_token(self, source: Source, now_s: float) -> None:
@@ -24,18 +48,27 @@ class Tally:
             self._first_s = now_s
         self._last_s = now_s
         self._num_tokens += 1
-        self._num_hinted += source is Source.HINTED
+        self._num_by_source[source] += 1
 
-    @property
-    def summary(self) -> Summary:
+    def summary(self, link: LinkEstimator | None) -> Summary:
+        """`link` is the one that served the stream; None if none did."""
+        per_token_s = (self._last_s - self._first_s) / max(1, self._num_tokens - 1)
+        rtt_s = None if link is None else link.rtt_s
         return Summary(
             num_tokens=self._num_tokens,
-            num_hinted=self._num_hinted,
+            num_hinted=self._num_by_source[Source.HINTED],
+            num_kept=self._num_by_source[Source.KEPT],
             time_to_first_token_s=self._first_s - self._started_s,
-            time_per_token_s=(self._last_s - self._first_s) / max(1, self._num_tokens - 1),
+            time_per_token_s=per_token_s,
             num_drafted=self.num_drafted,
             bytes_up=self.bytes_up,
             bytes_down=self.bytes_down,
             num_opens=self.num_opens,
             finish_reason=self.finish_reason,
+            rtt_s=rtt_s,
+            jitter_s=None if link is None or rtt_s is None else link.jitter_s,
+            edge_pass_s=self.pass_s.value,
+            draft_step_s=self.draft_step_s.value,
+            # Plain streaming need not be estimated where it is what was done.
+            estimated_cloud_s_per_token=(per_token_s or None) if self._is_plain else self.pass_s.value,
         )

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 
 from ..decoding import Sampling
-from ..errors import EngineError, LinkClosed, MemoryExceeded, SettingsError, WireError
+from ..errors import CascadeError, EngineError, LinkClosed, MemoryExceeded, SettingsError, WireError
 from ..links.base import Link, Listener
 from ..models.base import LanguageModel
 from ..models.runner import Runner
@@ -69,6 +69,7 @@ class EdgeServer:
         self._peers: dict[Session, Peer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_leaving = False
+        self._was_entered = False
 
     @classmethod
     def of(
@@ -85,6 +86,9 @@ class EdgeServer:
         return cls(engine, name=name, settings=settings, authenticate=authenticate)
 
     async def __aenter__(self) -> EdgeServer:
+        if self._was_entered:
+            raise CascadeError("this edge was entered before; make another one for another `async with`")
+        self._was_entered = True
         self._spawn(self._run_engine(), name=f"{self.name}-engine")
         self._spawn(self._end_leases(), name=f"{self.name}-leases")
         return self
@@ -169,7 +173,9 @@ class EdgeServer:
         elif hello.model and hello.model != model.numerics:
             text = f"this edge serves {model.numerics!r}, not {hello.model!r}"
             peer.refuse(Error(code=ErrorCode.MODEL, text=text))
-        elif hello.vocab_fingerprint != model.vocab_fingerprint or hello.vocab_size != model.vocab_size:
+        elif hello.vocab_fingerprint and (
+            hello.vocab_fingerprint != model.vocab_fingerprint or hello.vocab_size != model.vocab_size
+        ):
             text = "the draft's vocabulary is not the target's; use a draft made for this target"
             peer.refuse(Error(code=ErrorCode.VOCABULARY, text=text))
         else:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
+
 from ..errors import LinkClosed, LinkUnavailable
-from .base import Link
+from .base import Dialer, Link
 from .inbox import Inbox
 
-__all__ = ["MemoryListener", "memory_pair"]
+__all__ = ["MemoryListener", "memory_dialer", "memory_pair"]
 
 QUEUE_MESSAGES = 1024
 """Messages one direction holds before `send` waits."""
+
+_LISTENING: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, MemoryListener]] = (
+    weakref.WeakKeyDictionary()
+)
+"""Who listens under which name. Per event loop: futures do not cross from one to another."""
 
 
 def memory_pair(*, device: str = "device", edge: str = "edge") -> tuple[Link, Link]:
@@ -19,8 +27,24 @@ def memory_pair(*, device: str = "device", edge: str = "edge") -> tuple[Link, Li
     return _MemoryLink(edge, inbox=down, outbox=up), _MemoryLink(device, inbox=up, outbox=down)
 
 
+def memory_dialer(name: str = "", *, device: str = "device") -> Dialer:
+    """Dials whoever listens in this process under a name, or, without one, the only edge that does."""
+
+    async def dial() -> Link:
+        listening = _LISTENING.get(asyncio.get_running_loop(), {})
+        if name in listening:
+            return await listening[name].dial(device)
+        if not name and len(listening) == 1:
+            return await next(iter(listening.values())).dial(device)
+        there = ", ".join(sorted(listening)) or "nobody"
+        wanted = f"no edge called {name!r} listens" if name else "there is not just one edge"
+        raise LinkUnavailable(f"{wanted} in this process (listening: {there}); name one as memory:NAME")
+
+    return dial
+
+
 class MemoryListener:
-    """An edge's ear in this process: devices `dial` it."""
+    """An edge's ear in this process: devices `dial` it, or find it by its name as `memory:name`."""
 
     def __init__(self, name: str = "edge") -> None:
         self.name = name
@@ -34,9 +58,14 @@ class MemoryListener:
         return ours
 
     async def accept(self) -> Link:
+        if not self._arrivals.is_closed:
+            _LISTENING.setdefault(asyncio.get_running_loop(), {})[self.name] = self
         return await self._arrivals.get()
 
     async def close(self) -> None:
+        listening = _LISTENING.get(asyncio.get_running_loop(), {})
+        if listening.get(self.name) is self:
+            del listening[self.name]
         self._arrivals.close()
         while len(self._arrivals):
             await (await self._arrivals.get()).close()

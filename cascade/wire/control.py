@@ -72,7 +72,7 @@ CONTROL_LAYOUTS: Final = (
         Field("token", text(4096)),
         _MODEL,
         _FINGERPRINT,
-        _VOCAB_SIZE,
+        Field("vocab_size", whole(0, 1 << 32)),
     ),
     Layout(
         2,

@@ -79,7 +79,10 @@ class ErrorCode(IntEnum):
 
 @record
 class Hello:
-    """The device introduces itself. `model` may be empty: any model will do."""
+    """The device introduces itself. `model` may be empty: any model will do.
+
+    So may `vocab_fingerprint`, with `vocab_size` 0: the device has no vocabulary yet, and takes the edge's.
+    """
 
     version: int
     identity: str

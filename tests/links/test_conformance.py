@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pytest
 
@@ -227,7 +227,7 @@ async def test_the_text_is_the_targets_own(open_place: OpenPlace) -> None:
 
         async def read(ask: Ask) -> list[int]:
             stream = device.stream(
-                ask.prompt, max_new_tokens=ask.max_new_tokens, sampling=ask.sampling, policy=ask.policy
+                ask.prompt, max_new_tokens=ask.max_new_tokens, **asdict(ask.sampling), policy=ask.policy
             )
             return [token.id async for token in stream]
 
@@ -256,7 +256,7 @@ async def test_a_broken_link_is_a_pause(open_place: OpenPlace) -> None:
             return links[-1]
 
         async with make_device(Place(place.listener, dial), target) as device:
-            stream = device.stream(ask.prompt, max_new_tokens=120, sampling=ask.sampling)
+            stream = device.stream(ask.prompt, max_new_tokens=120, **asdict(ask.sampling))
             answer = []
             async for token in stream:
                 answer.append(token.id)

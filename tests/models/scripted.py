@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -200,7 +201,7 @@ def answer(
                 stream = device.stream(
                     prompt,
                     max_new_tokens=num_tokens,
-                    sampling=sampling,
+                    **asdict(sampling or Sampling()),
                     policy=chosen,
                     stop_ids=target.eos_ids,
                 )

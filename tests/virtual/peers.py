@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
-from cascade.device import Device, Policy, ReconnectSettings, Stream
+from cascade.device import AnswerStream, Device, Policy, ReconnectSettings
 from cascade.edge import Authenticator, EdgeServer, EdgeSettings
 from cascade.errors import LinkClosed
 from cascade.events import Token
@@ -73,7 +73,7 @@ def device_for(
     return Device(dialers, draft=draft, runner=PacedRunner(constant_cost(DRAFT_S)), **options)
 
 
-async def read(stream: Stream) -> list[Token]:
+async def read(stream: AnswerStream) -> list[Token]:
     return [token async for token in stream]
 
 

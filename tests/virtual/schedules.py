@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cascade.decoding import Sampling, pick
-from cascade.device import Device, Policy, ReconnectSettings, Stream
+from cascade.device import Device, Policy, ReconnectSettings
 from cascade.edge import EdgeServer, EdgeSettings
 from cascade.errors import LinkUnavailable
 from cascade.events import Token
@@ -218,10 +218,10 @@ async def _run(dice: random.Random, target: SyntheticTarget) -> Report:
 
 
 async def _read(device: Device, ask: Ask) -> Answer:
-    stream: Stream = device.stream(
+    stream = device.stream(
         ask.prompt,
         max_new_tokens=ask.max_new_tokens,
-        sampling=ask.sampling,
+        **asdict(ask.sampling),
         stop_ids=ask.stop_ids,
         policy=ask.policy,
     )

@@ -40,6 +40,7 @@ async def conversation(
     listener = MemoryListener()
     async with device_for(listener.dial, agreement=agreement) as device:
         stream = device.stream(PROMPT, max_new_tokens=count, policy=policy or Policy.cloud())
+        assert isinstance(stream, Stream)
 
         async def read_ids() -> list[int]:
             return [token.id for token in await read(stream)]
@@ -165,8 +166,17 @@ async def test_an_unknown_session_is_opened_again_with_all_its_tokens() -> None:
 async def test_a_refusal_reaches_the_app() -> None:
     async with conversation() as (edge, _stream, reader):
         await edge.say(commit(LONG, [1]))
-        await edge.say(Error(code=ErrorCode.INTERNAL, text="of the past", alias=0, generation=0))
-        await edge.say(Error(code=ErrorCode.INTERNAL, text="another stream", alias=5, generation=1))
+        await edge.say(Error(code=ErrorCode.LIMIT, text="of the past", alias=0, generation=0))
+        await edge.say(Error(code=ErrorCode.LIMIT, text="another stream", alias=5, generation=1))
+        await edge.say(Error(code=ErrorCode.LIMIT, text="too long", alias=0, generation=1))
+        with pytest.raises(RefusedError, match="too long") as refused:
+            await reader
+        assert refused.value.code == "limit"
+
+
+@in_virtual_time
+async def test_a_new_stream_hears_at_once_that_the_edge_is_full() -> None:
+    async with conversation() as (edge, _stream, reader):
         await edge.say(
             Error(code=ErrorCode.OVERLOADED, text="full", alias=0, generation=1, retry_after_ms=1500)
         )
@@ -174,6 +184,100 @@ async def test_a_refusal_reaches_the_app() -> None:
             await reader
         assert refused.value.code == "overloaded"
         assert refused.value.retry_after_s == 1.5
+
+
+@in_virtual_time
+async def test_a_text_in_progress_waits_for_room_as_long_as_the_edge_says() -> None:
+    """And says nothing of its session meanwhile, for there is none."""
+    async with conversation(policy=Policy.hint_driven(), count=4) as (edge, _stream, reader):
+        loop = asyncio.get_running_loop()
+        await edge.say(commit(LONG, ANSWER[:2]))
+        for generation in (1, 2):
+            await edge.hear_all(for_s=0.05)
+            await edge.say(
+                Error(
+                    code=ErrorCode.OVERLOADED,
+                    text="full",
+                    alias=0,
+                    generation=generation,
+                    retry_after_ms=3000,
+                )
+            )
+            await edge.say(Error(code=ErrorCode.UNKNOWN_SESSION, text="", alias=0, generation=generation))
+            refused_s = loop.time()
+            assert await edge.hear_all(for_s=2.9) == []
+            opened = await edge.hear(Open)
+            assert loop.time() - refused_s == pytest.approx(3.0)
+            assert (opened.generation, opened.tokens) == (generation + 1, (*PROMPT, *ANSWER[:2]))
+        await edge.say(commit(LONG + 2, ANSWER[2:4], generation=3))
+        assert await reader == ANSWER[:4]
+
+
+@in_virtual_time
+async def test_a_full_edge_that_serves_none_of_us_is_left_for_the_next() -> None:
+    first, second = MemoryListener("first"), MemoryListener("second")
+    async with device_for(first.dial, second.dial) as device:
+        stream = device.stream(PROMPT, max_new_tokens=2, policy=Policy.cloud())
+        full = await welcome_device(first)
+        await full.hear(Open)
+        await full.say(
+            Error(code=ErrorCode.OVERLOADED, text="full", alias=0, generation=1, retry_after_ms=60000)
+        )
+        edge = await welcome_device(second)
+        opened = await edge.hear(Open)
+        await edge.say(commit(LONG, [1, 2], generation=opened.generation))
+        assert [token.id for token in await read(stream)] == [1, 2]
+        assert asyncio.get_running_loop().time() < 2
+        await edge.link.close()
+
+
+@in_virtual_time
+async def test_where_all_edges_are_full_the_app_hears_it() -> None:
+    first, second = MemoryListener("first"), MemoryListener("second")
+    async with device_for(first.dial, second.dial) as device:
+        stream = device.stream(PROMPT, max_new_tokens=2, policy=Policy.cloud())
+        for number, listener in enumerate((first, second)):
+            full = await welcome_device(listener)
+            await full.hear(Open)
+            await full.say(Error(code=ErrorCode.OVERLOADED, text="full", alias=0, generation=number + 1))
+        with pytest.raises(RefusedError, match="full"):
+            await read(stream)
+
+
+@in_virtual_time
+async def test_an_edge_that_serves_others_of_our_streams_is_not_left() -> None:
+    first, second = MemoryListener("first"), MemoryListener("second")
+    async with device_for(first.dial, second.dial) as device:
+        streams = [device.stream(PROMPT, max_new_tokens=2, policy=Policy.cloud()) for _ in range(2)]
+        readers = [asyncio.create_task(read(stream)) for stream in streams]
+        edge = await welcome_device(first)
+        for _ in range(2):
+            await edge.hear(Open)
+        await edge.say(commit(LONG, [1]))
+        await edge.say(
+            Error(code=ErrorCode.OVERLOADED, text="full", alias=1, generation=2, retry_after_ms=2000)
+        )
+        again = await edge.hear(Open)
+        assert (again.alias, again.generation) == (1, 3)
+        await edge.say(commit(LONG + 1, [2]))
+        await edge.say(Commit(alias=1, generation=3, position=LONG, tokens=(1, 2)))
+        for reader in readers:
+            assert [token.id for token in await reader] == [1, 2]
+        await edge.link.close()
+
+
+@in_virtual_time
+async def test_messages_that_an_edge_cannot_use_are_counted_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listener = MemoryListener()
+    async with device_for(listener.dial) as device:
+        edge = await welcome_device(listener)
+        await edge.say(Error(code=ErrorCode.BAD_MESSAGE, text="field 4 is missing"))
+        await asyncio.sleep(0.1)
+        assert device.num_complaints == 1
+        assert "field 4 is missing" in caplog.text
+        await edge.link.close()
 
 
 @in_virtual_time
@@ -191,8 +295,8 @@ async def test_the_end_is_said() -> None:
     async with conversation(count=2) as (edge, _stream, reader):
         await edge.say(commit(LONG, [1, 2]))
         assert await reader == [1, 2]
-        closed = await edge.hear(Close)
-        assert (closed.alias, closed.generation, closed.known) == (0, 1, LONG + 2)
+        closed = await edge.hear_all(for_s=10)
+        assert closed == [Close(alias=0, generation=1, known=LONG + 2)] * 3, "one may be lost"
 
 
 @pytest.mark.parametrize("run_ahead", [1, 2, 16, 256])
@@ -361,7 +465,10 @@ async def test_a_stream_that_ended_while_offline_is_closed_and_then_forgotten() 
         heard = await edge.hear_all(for_s=60)
         assert of_kind(heard, Open) == []
         assert of_kind(heard, Hint) == []
-        assert device.stream(PROMPT, max_new_tokens=1).alias == 0
+        again = device.stream(PROMPT, max_new_tokens=1)
+        assert isinstance(again, Stream)
+        assert again.alias == 0
+        assert isinstance(stream, Stream)
         assert stream._silence_timer is not None
         assert stream._silence_timer.cancelled()
         await edge.link.close()

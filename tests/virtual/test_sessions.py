@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from cascade.decoding import Sampling
-from cascade.device import Device, Policy, ReconnectSettings, Vocabulary
+from cascade.device import Device, Policy, ReconnectSettings, Stream, Vocabulary
 from cascade.edge import EdgeServer
 from cascade.errors import (
     CascadeError,
@@ -101,8 +102,8 @@ async def test_every_policy_gives_the_same_text(policy: Policy, temperature: flo
     listener = MemoryListener()
     sampling = Sampling(temperature=temperature, seed=4)
     async with edge_for(listener), device_for(listener.dial) as device:
-        expected = await read(device.stream(PROMPT, max_new_tokens=60, sampling=sampling))
-        stream = device.stream(PROMPT, max_new_tokens=60, sampling=sampling, policy=policy)
+        expected = await read(device.stream(PROMPT, max_new_tokens=60, **asdict(sampling)))
+        stream = device.stream(PROMPT, max_new_tokens=60, **asdict(sampling), policy=policy)
         tokens = await read(stream)
         assert [token.id for token in tokens] == [token.id for token in expected]
         assert (expected[0].id == ANSWER[0]) == (temperature == 0)
@@ -158,6 +159,8 @@ async def test_two_devices_on_one_edge_do_not_meet() -> None:
     ):
         # The same seed of both devices: the same session ids, aliases and generations.
         streams = [first.stream([1, 2], max_new_tokens=50), second.stream([3, 4], max_new_tokens=50)]
+        assert isinstance(streams[0], Stream)
+        assert isinstance(streams[1], Stream)
         assert streams[0]._outbox.session_id == streams[1]._outbox.session_id
         one, two = await asyncio.gather(*(read(stream) for stream in streams))
         assert [token.id for token in one] == greedy(TARGET, [1, 2], 50)
@@ -255,8 +258,6 @@ async def test_a_device_without_a_draft_streams_from_the_cloud() -> None:
         assert await ask(device) == ANSWER[:40]
         with pytest.raises(SettingsError, match="draft"):
             device.stream(PROMPT, max_new_tokens=5, policy=Policy.hint_driven())
-    with pytest.raises(SettingsError, match="vocabulary"):
-        Device([listener.dial])
     with pytest.raises(SettingsError, match="edges"):
         Device([], vocabulary=vocabulary)
 
@@ -573,29 +574,45 @@ async def test_a_restarted_device_is_served_at_once() -> None:
 
 
 class FragileTarget(SyntheticTarget):
-    """Fails once, when told to."""
+    """Fails as often as it is told to."""
 
-    is_to_fail = False
+    num_failures = 0
 
     def forward(self, feeds: Sequence[Feed]) -> Any:
-        if self.is_to_fail:
-            self.is_to_fail = False
+        if self.num_failures:
+            self.num_failures -= 1
             raise ModelError("no memory left")
         return super().forward(feeds)
 
 
 @in_virtual_time
-async def test_a_failing_step_at_the_edge_reaches_the_app_and_the_edge_goes_on() -> None:
+async def test_a_step_that_fails_at_the_edge_is_asked_for_again() -> None:
+    listener = MemoryListener()
+    target = FragileTarget(vocab_size=VOCAB_SIZE)
+    async with edge_for(listener, target=target), device_for(listener.dial) as device:
+        stream = device.stream(PROMPT, max_new_tokens=300)
+        reader = asyncio.create_task(read(stream))
+        for _ in range(5):  # more often than would be taken in a row
+            await asyncio.sleep(0.8)
+            target.num_failures = 1
+        assert [token.id for token in await reader] == ANSWER
+        assert stream.summary.num_opens == 6
+
+
+@in_virtual_time
+async def test_a_step_that_fails_for_ever_reaches_the_app_and_the_edge_goes_on() -> None:
     listener = MemoryListener()
     target = FragileTarget(vocab_size=VOCAB_SIZE)
     async with edge_for(listener, target=target) as edge, device_for(listener.dial) as device:
         asking = asyncio.create_task(ask(device, 300))
         await asyncio.sleep(0.5)
-        target.is_to_fail = True
+        target.num_failures = 1000
         with pytest.raises(RefusedError, match="no memory left") as refused:
             await asking
         assert refused.value.code == "internal"
+        assert target.num_failures == 1000 - 4
         assert edge.num_sessions == 0
+        target.num_failures = 0
         assert await ask(device) == ANSWER[:40]
 
 

@@ -187,7 +187,7 @@ OUT_OF_RANGE: list[tuple[type[Message], str, object]] = [
     (Error, "text", "\ud800"),
     (Hello, "identity", "x" * 129),
     (Hello, "token", "x" * 4097),
-    (Hello, "vocab_size", 0),
+    (Hello, "vocab_size", -1),
     (Welcome, "limits", None),
 ]
 

@@ -1,0 +1,141 @@
+"""One answer as the app sees it, whoever decides its tokens."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Self
+
+from ..errors import CascadeError
+from ..events import Answer, Source, Summary, Token
+from .answer_text import AnswerText
+from .outbox import StreamRequest
+from .tally import Tally
+
+__all__ = ["AnswerStream"]
+
+
+class AnswerStream(abc.ABC):
+    """Iterate over it for tokens, once; `summary`, `text` and `tokens` are there meanwhile and afterwards.
+
+    Leaving the loop ends the stream. Code that keeps the iterator beyond the loop says when it is over by
+    `async with device.stream(...) as stream`.
+    """
+
+    def __init__(self, request: StreamRequest, text: AnswerText, *, is_plain: bool) -> None:
+        self.request = request
+        self.is_ended = False
+        self._loop = asyncio.get_running_loop()
+        self._news: deque[Token] = deque()
+        """Tokens that the app has not read; no more than it asked for."""
+        self._has_news = asyncio.Event()
+        self._is_read = False
+        self._failure: CascadeError | None = None
+        self._text = text
+        self._num_answer_tokens: int | None = None
+        """How long the answer is, once that is decided: a commit may go on behind a stop string."""
+        self._tally = Tally(self._loop.time(), is_plain=is_plain)
+        self._final: Summary | None = None
+        self._task: asyncio.Task[None] | None = None
+        """The drafter's."""
+
+    async def __aiter__(self) -> AsyncGenerator[Token, None]:
+        if self._is_read:
+            raise CascadeError("a stream is read once; keep its tokens, or begin another stream")
+        self._is_read = True
+        try:
+            while True:
+                while self._news:
+                    yield self._news.popleft()
+                if self.is_ended:
+                    break
+                self._has_news.clear()
+                await self._has_news.wait()
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc_info: object) -> None:
+        self.cancel()
+        await self.join()
+
+    @property
+    def tokens(self) -> list[int]:
+        """The answer so far, as token ids."""
+        return self._answer_tokens()[: self._num_answer_tokens]
+
+    @property
+    def text(self) -> str:
+        """The answer so far; empty on a device without a tokenizer."""
+        return self._text.text
+
+    @property
+    def summary(self) -> Summary:
+        """How it went, so far or all in all."""
+        return self._final or self._summarise()
+
+    @property
+    def answer(self) -> Answer:
+        """The answer so far, in one piece."""
+        return Answer(text=self.text, tokens=tuple(self.tokens), summary=self.summary)
+
+    def cancel(self) -> None:
+        """End the stream: the edge is told, and the drafter stops after its step."""
+        if not self.is_ended:
+            self._tally.finish_reason = "cancelled"
+            self._end()
+
+    def fail(self, failure: CascadeError) -> None:
+        """End the stream; its reader gets this error."""
+        if not self.is_ended:
+            self._failure = failure
+            self._tally.finish_reason = "error"
+            self._end()
+
+    @property
+    def is_settled(self) -> bool:
+        """Ended, and no draft step is running any more."""
+        return self.is_ended and (self._task is None or self._task.done())
+
+    async def join(self) -> None:
+        """Wait until the last draft step is over."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _deliver(
+        self, token: int, position: int, source: Source, now_s: float, agreement: float | None = None
+    ) -> None:
+        """One decided token, in order. Ends the stream where the answer ends."""
+        if self.is_ended:
+            return  # a stop string ended the answer in the middle of a commit
+        is_stop, is_full = token in self.request.stop_ids, position + 1 >= self._length_limit()
+        text = self._text.add(token, is_last=is_stop or is_full)
+        self._tally.count_token(source, now_s)
+        self._news.append(Token(token, position, source, now_s, text, agreement))
+        self._has_news.set()
+        if is_stop or is_full or self._text.has_stopped:
+            self._tally.finish_reason = "stop" if is_stop or self._text.has_stopped else "length"
+            self._num_answer_tokens = position + 1 - len(self.request.prompt)
+            self._end()
+
+    def _length_limit(self) -> int:
+        """No token has a position from here on."""
+        return len(self.request.prompt) + self.request.max_new_tokens
+
+    @abc.abstractmethod
+    def _answer_tokens(self) -> list[int]:
+        """All that was decided behind the prompt."""
+
+    @abc.abstractmethod
+    def _summarise(self) -> Summary: ...
+
+    def _end(self) -> None:
+        self._final = self._summarise()
+        self.is_ended = True
+        self._has_news.set()

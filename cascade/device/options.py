@@ -1,0 +1,63 @@
+"""What an app may say about a single answer: the same for `stream`, `generate` and the turns of a chat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Required, TypedDict
+
+from ..decoding import Sampling
+from ..errors import SettingsError
+from ..settings import check_int
+from .policy import Policy
+
+__all__ = ["StreamOptions", "StreamSettings"]
+
+
+class StreamOptions(TypedDict, total=False):
+    """The fields of `StreamSettings`, as keywords."""
+
+    max_new_tokens: Required[int]
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    seed: int | None
+    stop: str | Sequence[str]
+    stop_ids: Iterable[int] | None
+    policy: Policy | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """How one answer is made."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int | None = None
+    """The same seed gives the same text. None: the device draws one."""
+    stop: str | Sequence[str] = ()
+    """Texts that end the answer and do not belong to it."""
+    stop_ids: Iterable[int] | None = None
+    """Tokens that end the answer and belong to it. None: the model's ends of sequence."""
+    policy: Policy | None = None
+    """How to draft and when to send. None: hint-driven where there is a draft, else plain streaming."""
+
+    def __post_init__(self) -> None:
+        check_int("max_new_tokens", self.max_new_tokens, low=1)
+        if not all(isinstance(stop, str) and stop for stop in self.stops):
+            raise SettingsError("stop", "must be a text or a list of texts, none of them empty")
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    def sampling(self, drawn_seed: int) -> Sampling:
+        """With the seed that the app named, or, where it matters, the drawn one."""
+        named = self.seed if self.seed is not None else drawn_seed if self.temperature else 0
+        return Sampling(
+            temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, min_p=self.min_p, seed=named
+        )

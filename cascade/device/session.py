@@ -1,0 +1,138 @@
+"""What a device is between entering and leaving it: a connection, a drafter, and streams that share them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import weakref
+from collections.abc import Sequence
+
+from ..errors import SettingsError
+from ..links.base import Dialer
+from ..measure import LinkEstimator
+from ..models.suffix import SuffixDraft
+from ..wire import Hello
+from .answer_text import AnswerText
+from .answering import AnswerStream
+from .connection import MAX_STREAMS, Connection
+from .drafter import Drafter, DraftMemory
+from .equipment import Equipment
+from .options import StreamSettings
+from .outbox import StreamRequest
+from .policy import Policy
+from .private import PrivateStream
+from .prompts import Prompt, prompt_ids
+from .route import ReconnectSettings
+from .stream import Stream
+
+__all__ = ["DeviceSession"]
+
+MAX_SEED = 2**32 - 1
+"""Of seeds that a device draws itself: 32 bits are enough, and shorter on the wire than 64."""
+
+
+class DeviceSession:
+    """All streams share one link, one link estimate and one drafter, whose steps they take in turn."""
+
+    def __init__(
+        self,
+        edges: Sequence[Dialer],
+        hello: Hello,
+        equipment: Equipment,
+        reconnect: ReconnectSettings,
+        random_source: random.Random,
+    ) -> None:
+        self.connection = Connection(edges, hello, settings=reconnect, random_source=random_source)
+        self.equipment = equipment
+        self._vocab_size = hello.vocab_size
+        self._random = random_source
+        self._link = LinkEstimator()
+        self._generation = 0
+        self._task: asyncio.Task[None] | None = None
+        self._streams: weakref.WeakSet[AnswerStream] = weakref.WeakSet()
+        """Those in use: by an app, by the connection, or by a draft step that is running."""
+        self.memories: weakref.WeakSet[DraftMemory] = weakref.WeakSet()
+
+    async def start(self, timeout_s: float) -> None:
+        """Begin to dial. What the device cannot know by itself, it waits for."""
+        self._task = asyncio.create_task(self.connection.run(), name="device-connection")
+        if not self._vocab_size:
+            welcome = await self.connection.learn(timeout_s)
+            self.equipment = self.equipment.with_vocabulary(welcome.vocab_size, welcome.vocab_fingerprint)
+            self._vocab_size = welcome.vocab_size
+
+    async def stop(self) -> None:
+        streams = tuple(self._streams)
+        for stream in streams:
+            stream.cancel()
+        await self.connection.say_goodbye()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*(stream.join() for stream in streams))
+        for memory in tuple(self.memories):
+            memory.close()
+        if self.equipment.runner is not None:
+            self.equipment.runner.close()
+
+    def begin(
+        self, prompt: Prompt, settings: StreamSettings, *, private: bool, memory: DraftMemory | None = None
+    ) -> AnswerStream:
+        """A stream that runs from now on. `memory` keeps the draft's cache from one text to the next."""
+        ids = prompt_ids(prompt, self.equipment.tokenizer, self._vocab_size)
+        request = self._request(ids, settings)
+        text = AnswerText(self.equipment.tokenizer, prompt=ids, stops=settings.stops)
+        stream = self._private(request, text, memory) if private else self._served(request, text, memory)
+        self._streams.add(stream)
+        return stream
+
+    def _request(self, prompt: tuple[int, ...], settings: StreamSettings) -> StreamRequest:
+        equipment = self.equipment
+        if settings.stops and equipment.tokenizer is None:
+            raise SettingsError("stop", "this device has no tokenizer to find texts with; use stop_ids")
+        policy = settings.policy
+        if policy is None:
+            policy = Policy.cloud() if equipment.model is None else Policy.hint_driven()
+        if policy.window and equipment.model is None:
+            raise SettingsError("policy", "this device has no draft model; use Policy.cloud()")
+        return StreamRequest(
+            prompt=prompt,
+            max_new_tokens=settings.max_new_tokens,
+            sampling=settings.sampling(self._random.randint(0, MAX_SEED)),
+            stop_ids=equipment.eos_ids if settings.stop_ids is None else frozenset(settings.stop_ids),
+            policy=policy,
+        )
+
+    def _served(self, request: StreamRequest, text: AnswerText, memory: DraftMemory | None) -> Stream:
+        alias = self.connection.free_alias()
+        if alias is None:
+            raise SettingsError(
+                "stream", f"{MAX_STREAMS} streams are open on this device; wait for one to end"
+            )
+        model = self.equipment.model if request.policy.window else None
+        stream = Stream(
+            request,
+            session_id=self._random.randbytes(8),
+            alias=alias,
+            link=self._link,
+            drafter=None if model is None else Drafter(model, request.sampling, memory),
+            runner=self.equipment.runner,
+            text=text,
+            next_generation=self._next_generation,
+            notify=self.connection.notify,
+        )
+        self.connection.add(stream)
+        return stream
+
+    def _private(self, request: StreamRequest, text: AnswerText, memory: DraftMemory | None) -> PrivateStream:
+        model, runner = self.equipment.model, self.equipment.runner
+        if model is None or runner is None or isinstance(model, SuffixDraft):
+            raise SettingsError(
+                "private", "needs a draft model that can answer by itself; this device has none"
+            )
+        drafter = Drafter(model, request.sampling, memory)
+        return PrivateStream(request, drafter=drafter, runner=runner, text=text)
+
+    def _next_generation(self) -> int:
+        self._generation += 1
+        return self._generation
