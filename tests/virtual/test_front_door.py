@@ -59,7 +59,7 @@ async def test_a_device_without_a_vocabulary_learns_it_from_the_edge(draft: Any)
         assert (stream.summary.num_drafted > 0) == (draft is not None)
         with pytest.raises(SettingsError, match="prompt"):
             device.stream([VOCAB_SIZE], max_new_tokens=1)
-        assert edge.engine.num_passes <= 100
+        assert edge.engine.stats.num_passes <= 100
 
 
 @in_virtual_time
@@ -239,7 +239,7 @@ async def test_a_text_does_not_go_on_at_an_edge_of_another_class() -> None:
         num_known = len(stream.tokens)
         assert 0 < num_known < 120
         await asyncio.sleep(5)
-        assert stranger.engine.num_passes == 0
+        assert stranger.engine.stats.num_passes == 0
         assert len(stream.tokens) == num_known
         async with edge_for(MemoryListener("first")):
             assert [token.id for token in await reader] == ANSWER

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from cascade.decoding import Sampling
 from cascade.device import Device, Policy
 from cascade.edge import EdgeServer, EdgeSettings
 from cascade.errors import RefusedError
@@ -118,8 +117,7 @@ async def test_a_fork_of_an_earlier_turn_shares_what_came_before_it() -> None:
             assert (await answer_and_wait(device, chat))[0] == greedy(TARGET, chat, 40)
             assert site.stats.num_hit - before >= len(turn)
         for _ in range(2):  # a second try at the same turn, hints and temperature as before or not
-            sampling = Sampling(temperature=1.0, seed=5)
-            stream = device.stream(turn, max_new_tokens=30, sampling=sampling)
+            stream = device.stream(turn, max_new_tokens=30, temperature=1.0, seed=5)
             _ = [token async for token in stream]
         assert site.stats.num_hit >= 5 * (len(turn) - 1)
 
