@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-import secrets
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -22,6 +21,7 @@ from amqtt.errors import BrokerError
 from cascade.errors import LinkUnavailable
 
 from .access import AccessList, access_list_text
+from .accounts import new_password
 
 __all__ = ["EmbeddedBroker"]
 
@@ -49,7 +49,7 @@ class EmbeddedBroker:
         self.edges = tuple(edges)
         self.accounts = dict(accounts or {})
         for name in (*self.edges, *devices):
-            self.accounts.setdefault(name, secrets.token_urlsafe(12))
+            self.accounts.setdefault(name, new_password())
         self._broker: _Broker | None = None
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ aiomqtt neither reconnects nor routes, and a publish that waits does not notice 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 import socket
@@ -25,6 +26,9 @@ from ..errors import CascadeError, LinkClosed, LinkUnavailable, RefusedError, Se
 from ..settings import check_choice, check_int, check_number
 
 __all__ = ["Account", "Arrival", "BrokerClient", "MqttSettings", "OnMessage", "speaks_v5"]
+
+paho_log = logging.getLogger(f"{__name__}.paho")
+paho_log.setLevel(logging.CRITICAL)  # what it complains about, we raise
 
 PORT = 1883
 TLS_PORT = 8883
@@ -142,13 +146,18 @@ class Account:
 
     async def connect(self, *, will: aiomqtt.Will | None = None) -> BrokerClient:
         """Raises `LinkUnavailable` where no broker answers, and `RefusedError` where it does not want us."""
+        client: aiomqtt.Client | None = None
         try:
             is_v5 = await self._speaks_v5()
             client = self._client(is_v5, will)
             await client.__aenter__()
-        except (aiomqtt.MqttError, OSError, TimeoutError) as error:
+        except BaseException as error:
             self._is_v5 = None  # the broker may be replaced by one that speaks another
-            raise self._explained(error) from None
+            if client is not None:
+                client._client.disconnect()  # aiomqtt would leave the socket open until the keep-alive ends
+            if isinstance(error, aiomqtt.MqttError | OSError | TimeoutError):
+                raise self._explained(error) from None
+            raise
         return BrokerClient(client, is_v5=is_v5)
 
     async def _speaks_v5(self) -> bool:
@@ -174,6 +183,7 @@ class Account:
             keepalive=self.settings.keepalive_s,
             tls_context=self.ssl_context,
             socket_options=NO_DELAY,
+            logger=paho_log,
             max_queued_incoming_messages=MAX_ARRIVALS,
         )
         client.pending_calls_threshold = MAX_POSTS + MAX_ARRIVALS  # ours are bounded where they arise
@@ -182,15 +192,9 @@ class Account:
     def _explained(self, error: Exception) -> CascadeError:
         code = _code(error)
         if code in UNAUTHORIZED:
-            who = (
-                f"account {self.username!r} with this password"
-                if self.username
-                else "anybody without account"
-            )
-            return RefusedError(
-                "unauthorized",
-                f"the broker at {self.url} does not let in {who}; check the account in its password file",
-            )
+            who = f"account {self.username!r}" if self.username else "anybody without account"
+            text = f"the broker at {self.url} does not let in {who}; check the password, and the access list"
+            return RefusedError("unauthorized", text)
         if code == WRONG_VERSION:
             return LinkUnavailable(
                 f"the broker at {self.url} does not speak MQTT {self.settings.version}; "

@@ -20,6 +20,8 @@ COMMANDS: list[list[str]] = [
     [],
     ["demo"],
     ["bench"],
+    ["broker"],
+    ["edges"],
     ["distill"],
     ["models"],
     ["models", "list"],

@@ -1,0 +1,73 @@
+"""`cascade broker`: the embedded broker as a command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from brokers.embedded import EmbeddedBroker
+
+__all__ = ["broker"]
+
+
+def broker(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 1883,
+    edge: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An edge's account; may be repeated.")
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A device's account; may be repeated.")
+    ] = None,
+    accounts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Keep the passwords here, so that they stay the same; made if missing."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Start a small MQTT broker with accounts and the access list that we ship.
+
+    Prints where it listens and each account's URL, with new passwords unless --accounts names a file, and
+    stops on Ctrl-C. It suits a try and a handful of devices; for more, see brokers/README.md.
+
+    \b
+    Example:
+      cascade broker --port 0 --edge hall --device kettle --device phone
+    """
+    from brokers.accounts import AccountsFile
+    from brokers.embedded import EmbeddedBroker
+
+    edges, devices = edge or ["edge-1"], device or ["device-1"]
+    file = AccountsFile(accounts) if accounts is not None else None
+    known = file.add([*edges, *devices]) if file is not None else None
+    asyncio.run(
+        _serve(EmbeddedBroker(host=host, port=port, accounts=known, edges=edges, devices=devices), as_json)
+    )
+
+
+async def _serve(broker: EmbeddedBroker, as_json: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt, which ends the loop
+            pass
+    async with broker:
+        urls = {name: broker.url_for(name) for name in broker.accounts}
+        if as_json:
+            print(json.dumps({"url": broker.url, "edges": list(broker.edges), "accounts": urls}), flush=True)
+        else:
+            print(f"an MQTT broker listens on {broker.url}")
+            for name, url in urls.items():
+                print(f"  {'edge' if name in broker.edges else 'device':<7} {url}")
+            print("Ctrl-C stops it", flush=True)
+        await stop.wait()
