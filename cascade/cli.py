@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .apps import model_commands
+from .apps import link_command, model_commands
 from .errors import CascadeError
 
 __all__ = ["app", "main"]
@@ -111,6 +111,7 @@ def bench(
         sys.stdout.flush()  # a long campaign shows each result as it comes
 
 
+app.command()(link_command.link)
 app.command()(model_commands.distill)
 app.add_typer(model_commands.models)
 

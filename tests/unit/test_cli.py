@@ -20,6 +20,7 @@ COMMANDS: list[list[str]] = [
     [],
     ["demo"],
     ["bench"],
+    ["link"],
     ["distill"],
     ["models"],
     ["models", "list"],
