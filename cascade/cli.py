@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .apps import broker, edges, model_commands
+from .apps import broker, edges, link_command, model_commands
 from .errors import CascadeError
 
 __all__ = ["app", "main"]
@@ -113,6 +113,7 @@ def bench(
 
 app.command()(broker.broker)
 app.command()(edges.edges)
+app.command()(link_command.link)
 app.command()(model_commands.distill)
 app.add_typer(model_commands.models)
 

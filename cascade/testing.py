@@ -24,7 +24,8 @@ from contextvars import Context
 from typing import Any, Never, TypeVar
 
 from .errors import VirtualTimeError
-from .links.emulated import Conditions, EmulatedLink
+from .links.conditions import Conditions
+from .links.emulated import EmulatedLink
 from .links.memory import MemoryListener, memory_pair
 from .models.runner import PacedRunner
 from .models.synthetic import BetaAgreement, SyntheticDraft, SyntheticTarget

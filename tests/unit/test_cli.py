@@ -22,6 +22,7 @@ COMMANDS: list[list[str]] = [
     ["bench"],
     ["broker"],
     ["edges"],
+    ["link"],
     ["distill"],
     ["models"],
     ["models", "list"],

@@ -8,9 +8,11 @@ import math
 import pytest
 
 from cascade.errors import LinkClosed, LinkUnavailable, SettingsError
-from cascade.links.emulated import Conditions, EmulatedLink, Shaper
+from cascade.links.conditions import Conditions
+from cascade.links.emulated import EmulatedLink
 from cascade.links.inbox import Inbox
 from cascade.links.memory import MemoryListener, memory_pair
+from cascade.links.shaper import Shaper
 
 from ..helpers import in_virtual_time
 
@@ -161,24 +163,24 @@ def shaper(*, seed: int = 1, is_reliable: bool = False, **conditions: object) ->
 
 
 def test_a_plain_link_delivers_at_once() -> None:
-    assert shaper().arrivals(3.0, 100) == (3.0,)
+    assert shaper().take(3.0, 100).arrivals_s == (3.0,)
 
 
 @pytest.mark.parametrize("is_reliable", [False, True])
 def test_delay_and_rate_add_up(is_reliable: bool) -> None:
     link = shaper(delay_s=0.1, rate_bytes_per_s=1000.0, is_reliable=is_reliable)
-    assert link.arrivals(0.0, 500) == pytest.approx((0.6,))
-    assert link.arrivals(0.0, 500) == pytest.approx((1.1,))  # behind the first
-    assert link.arrivals(5.0, 100) == pytest.approx((5.2,))  # the queue is empty again
+    assert link.take(0.0, 500).arrivals_s == pytest.approx((0.6,))
+    assert link.take(0.0, 500).arrivals_s == pytest.approx((1.1,))  # behind the first
+    assert link.take(5.0, 100).arrivals_s == pytest.approx((5.2,))  # the queue is empty again
 
 
 def test_a_full_queue_drops_and_an_emptied_one_does_not() -> None:
     link = shaper(rate_bytes_per_s=1000.0, queue_bytes=1000)
-    arrivals = [link.arrivals(0.0, 400) for _ in range(4)]
+    arrivals = [link.take(0.0, 400).arrivals_s for _ in range(4)]
     assert arrivals[:2] == [(0.4,), (0.8,)]
     assert arrivals[2:] == [(), ()]
     assert (link.num_sent, link.num_dropped) == (4, 2)
-    assert link.arrivals(0.5, 400) == pytest.approx((1.2,))
+    assert link.take(0.5, 400).arrivals_s == pytest.approx((1.2,))
 
 
 @pytest.mark.parametrize("chance", [0.05, 0.3, 0.9])
@@ -191,7 +193,7 @@ def test_chances_are_as_stated(kind: str, chance: float) -> None:
         "duplication": shaper(seed=5, duplication=chance),
         "reordering": shaper(seed=5, reordering=chance),
     }[kind]
-    arrivals = [link.arrivals(float(number), 10) for number in range(count)]
+    arrivals = [link.take(float(number), 10).arrivals_s for number in range(count)]
     if kind == "loss":
         num_hit = sum(not times for times in arrivals)
         assert link.num_dropped == num_hit
@@ -204,7 +206,7 @@ def test_chances_are_as_stated(kind: str, chance: float) -> None:
 
 
 def test_certain_loss_and_none() -> None:
-    assert all(shaper(loss=1.0).arrivals(0.0, 1) == () for _ in range(10))
+    assert all(shaper(loss=1.0).take(0.0, 1).arrivals_s == () for _ in range(10))
     with pytest.raises(SettingsError, match="loss"):
         shaper(loss=1.0, is_reliable=True)
 
@@ -212,17 +214,17 @@ def test_certain_loss_and_none() -> None:
 def test_jitter_has_its_mean_and_keeps_order() -> None:
     count = 20_000
     link = shaper(delay_s=0.1, jitter_s=0.02, seed=2)
-    times = [link.arrivals(float(number), 1)[0] - number for number in range(count)]
+    times = [link.take(float(number), 1).arrivals_s[0] - number for number in range(count)]
     assert min(times) >= 0.1
     assert sum(times) / count - 0.1 == pytest.approx(0.02, abs=3 * 0.02 / math.sqrt(count))
     close = shaper(delay_s=0.1, jitter_s=0.02, seed=2)
-    arrivals = [close.arrivals(number / 1000, 1)[0] for number in range(count)]
+    arrivals = [close.take(number / 1000, 1).arrivals_s[0] for number in range(count)]
     assert arrivals == sorted(arrivals)
 
 
 def test_reordering_lets_later_ones_overtake_but_not_by_more_than_said() -> None:
     link = shaper(delay_s=0.1, reordering=0.2, reordering_s=0.5, seed=3)
-    arrivals = [link.arrivals(number / 100, 1)[0] for number in range(2000)]
+    arrivals = [link.take(number / 100, 1).arrivals_s[0] for number in range(2000)]
     assert arrivals != sorted(arrivals)
     late = [arrival - number / 100 - 0.1 for number, arrival in enumerate(arrivals)]
     assert min(late) >= -1e-9
@@ -231,13 +233,13 @@ def test_reordering_lets_later_ones_overtake_but_not_by_more_than_said() -> None
 
 def test_outages_let_nothing_through() -> None:
     link = shaper(outages=((1.0, 2.0), (3.0, 3.5)))
-    through = [number / 10 for number in range(50) if link.arrivals(number / 10, 1)]
+    through = [number / 10 for number in range(50) if link.take(number / 10, 1).arrivals_s]
     assert through == [n / 10 for n in range(50) if not 1 <= n / 10 < 2 and not 3 <= n / 10 < 3.5]
 
 
 def test_a_reliable_stream_loses_nothing_and_keeps_order() -> None:
     link = shaper(is_reliable=True, delay_s=0.05, loss=0.3, duplication=1.0, reordering=1.0, seed=4)
-    arrivals = [link.arrivals(number / 10, 1) for number in range(2000)]
+    arrivals = [link.take(number / 10, 1).arrivals_s for number in range(2000)]
     assert all(len(times) == 1 for times in arrivals)
     flat = [times[0] for times in arrivals]
     assert flat == sorted(flat)
@@ -248,11 +250,11 @@ def test_a_reliable_stream_loses_nothing_and_keeps_order() -> None:
 
 def test_a_reliable_stream_waits_for_the_end_of_an_outage() -> None:
     link = shaper(is_reliable=True, delay_s=0.1, outages=((1.0, 4.0),))
-    assert link.arrivals(0.5, 1) == pytest.approx((0.6,))
-    (first,) = link.arrivals(1.5, 1)
+    assert link.take(0.5, 1).arrivals_s == pytest.approx((0.6,))
+    (first,) = link.take(1.5, 1).arrivals_s
     assert 4.1 <= first <= 4.1 + 3.0
-    assert link.arrivals(2.0, 1)[0] >= first
-    assert link.arrivals(9.0, 1) == pytest.approx((9.1,))
+    assert link.take(2.0, 1).arrivals_s[0] >= first
+    assert link.take(9.0, 1).arrivals_s == pytest.approx((9.1,))
 
 
 @pytest.mark.parametrize("is_reliable", [False, True])
@@ -261,7 +263,7 @@ def test_equal_seeds_are_equal_and_others_are_not(is_reliable: bool) -> None:
         link = shaper(
             seed=seed, is_reliable=is_reliable, jitter_s=0.1, loss=0.2, duplication=0.1, reordering=0.1
         )
-        return [link.arrivals(float(number), 5) for number in range(200)]
+        return [link.take(float(number), 5).arrivals_s for number in range(200)]
 
     assert run(7) == run(7)
     assert run(7) != run(8)
