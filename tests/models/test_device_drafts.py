@@ -56,7 +56,7 @@ async def test_a_folder_is_loaded_while_the_loop_goes_on(folder: Path) -> None:
             await asyncio.sleep(0)
             num_turns += 1
 
-    async with EdgeServer(target, ThreadRunner()) as edge:
+    async with EdgeServer.of(target, ThreadRunner()) as edge:
         edge.listen(MemoryListener("edge"))
         counting = asyncio.create_task(count_turns())
         await asyncio.sleep(0)
@@ -84,7 +84,7 @@ async def test_a_folder_is_loaded_while_the_loop_goes_on(folder: Path) -> None:
 async def test_a_tokenizer_alone_gives_text_to_a_device_without_a_draft(folder: Path) -> None:
     """Its vocabulary's size is the edge's affair: weights are often padded beyond the tokenizer."""
     target = await asyncio.to_thread(HuggingFaceModel.load, folder, dtype="float32", device="cpu")
-    async with EdgeServer(target, ThreadRunner()) as edge:
+    async with EdgeServer.of(target, ThreadRunner()) as edge:
         edge.listen(MemoryListener("edge"))
         for draft in (None, "suffix"):
             async with Device.connect("memory:edge", draft=draft, tokenizer=folder) as device:
@@ -152,7 +152,7 @@ def test_a_device_without_torch_streams_and_drafts_by_suffix(folder: Path) -> No
         target.vocab_fingerprint = text.vocab_fingerprint
 
         async def main():
-            async with EdgeServer(target, PacedRunner(lambda rows: 0.05)) as edge:
+            async with EdgeServer.of(target, PacedRunner(lambda rows: 0.05)) as edge:
                 edge.listen(MemoryListener())
                 answers = []
                 for draft in (None, "suffix"):

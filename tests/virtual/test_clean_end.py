@@ -76,7 +76,7 @@ class Place:
     def __init__(self) -> None:
         self.target, self.draft = Target(), Draft()
         self.listener = MemoryListener()
-        self.edge = edge_for(self.listener, target=self.target, lease_s=LEASE_S)
+        self.edge = edge_for(self.listener, target=self.target, lease_s=LEASE_S, keep_kv_s=LEASE_S)
         runner = PacedRunner(constant_cost(DRAFT_S))
         self.device = Device([self.listener.dial], draft=self.draft, runner=runner, seed=3)
 
@@ -159,10 +159,10 @@ async def test_nothing_is_left_and_edge_and_drafter_stop_within_a_step(policy: P
         stream = await way(device, policy)
         # A pass and a draft step that run already are run to their ends.
         await asyncio.sleep(PASS_S + 2 * DRAFT_S)
-        num_passes, num_steps = edge.engine.num_passes, place.draft.num_steps
+        num_passes, num_steps = edge.engine.stats.num_passes, place.draft.num_steps
         assert edge.num_sessions == 0
         await asyncio.sleep(2)
-        assert (edge.engine.num_passes, place.draft.num_steps) == (num_passes, num_steps)
+        assert (edge.engine.stats.num_passes, place.draft.num_steps) == (num_passes, num_steps)
         assert tasks_left() == before
         await asyncio.sleep(4 * LEASE_S)
         place.expect_clean(edge, [stream])

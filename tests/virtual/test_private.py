@@ -32,9 +32,9 @@ class Watched:
     def __init__(self, inner: Link, sent: list[bytes]) -> None:
         self._inner, self._sent, self.peer = inner, sent, inner.peer
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
         self._sent.append(data)
-        await self._inner.send(data)
+        await self._inner.send(data, must_arrive=must_arrive)
 
     async def receive(self) -> bytes:
         return await self._inner.receive()
@@ -70,7 +70,7 @@ async def test_not_a_byte_is_sent() -> None:
         cancelled.cancel()
         await asyncio.sleep(60)
         assert len(sent) == 1
-        assert (edge.engine.num_passes, edge.num_sessions) == (0, 0)
+        assert (edge.engine.stats.num_passes, edge.num_sessions) == (0, 0)
         for tokens in answers:
             assert [token.id for token in tokens] == ALONE
         # The watcher sees what there is to see.

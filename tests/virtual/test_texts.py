@@ -61,7 +61,7 @@ async def talking(
     async def dial() -> Link:
         return EmulatedLink(await listener.dial(), up=link, down=link)
 
-    async with EdgeServer(target, PacedRunner(constant_cost(PASS_S))) as edge:
+    async with EdgeServer.of(target, PacedRunner(constant_cost(PASS_S))) as edge:
         edge.listen(listener)
         runner = PacedRunner(constant_cost(DRAFT_S))
         async with Device([dial], draft=draft or target, runner=runner, tokenizer=text, **options) as device:
@@ -164,7 +164,7 @@ async def test_a_tokenizer_of_another_vocabulary_is_refused() -> None:
         async with talking(SyntheticTarget(), text):
             pass
     listener = MemoryListener()
-    async with EdgeServer(SyntheticTarget(), PacedRunner(constant_cost(PASS_S))) as edge:
+    async with EdgeServer.of(SyntheticTarget(), PacedRunner(constant_cost(PASS_S))) as edge:
         edge.listen(listener)
         with pytest.raises(SettingsError, match=r"tokenizer.*edge's"):
             async with Device([listener.dial], tokenizer=text):
@@ -225,16 +225,16 @@ async def test_a_stop_string_ends_the_edges_work() -> None:
     text = words(BYTES)
     listener = MemoryListener()
     target = says(text, [1], "on and STOP", ends=False)
-    async with EdgeServer(target, PacedRunner(constant_cost(PASS_S))) as edge:
+    async with EdgeServer.of(target, PacedRunner(constant_cost(PASS_S))) as edge:
         edge.listen(listener)
         async with Device([listener.dial], tokenizer=text) as device:
             await read(device.stream([1], max_new_tokens=300, stop="STOP"))
             await asyncio.sleep(2 * PASS_S)
             assert edge.num_sessions == 0
-            num_passes = edge.engine.num_passes
+            num_passes = edge.engine.stats.num_passes
             assert num_passes <= len("on and STOP") + 2
             await asyncio.sleep(5)
-            assert edge.engine.num_passes == num_passes
+            assert edge.engine.stats.num_passes == num_passes
 
 
 @in_virtual_time
@@ -539,6 +539,6 @@ async def test_a_vocabulary_given_saves_the_question() -> None:
     vocabulary = Vocabulary(size=target.vocab_size, fingerprint=target.vocab_fingerprint)
     async with Device([listener.dial], vocabulary=vocabulary) as device:
         stream = device.stream([1], max_new_tokens=3)
-        async with EdgeServer(target, PacedRunner(constant_cost(PASS_S))) as edge:
+        async with EdgeServer.of(target, PacedRunner(constant_cost(PASS_S))) as edge:
             edge.listen(listener)
             assert len(await read(stream)) == 3
