@@ -25,6 +25,7 @@ from .errors import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
     "CascadeError",
     "ContextExceeded",
     "Device",
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 _LAZY: dict[str, str] = {
+    "Answer": "cascade.events",
     "Device": "cascade.device",
     "EdgeServer": "cascade.edge",
     "EdgeSettings": "cascade.edge",
@@ -71,6 +73,7 @@ if typing.TYPE_CHECKING:
     from .device import Policy as Policy
     from .edge import EdgeServer as EdgeServer
     from .edge import EdgeSettings as EdgeSettings
+    from .events import Answer as Answer
     from .events import Source as Source
     from .events import Summary as Summary
     from .events import Token as Token

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Unpack
 
-from ..errors import CascadeError, SettingsError
+from ..errors import SettingsError
 from ..events import Answer
 from ..models.text import TextTokenizer
 from .answering import AnswerStream
@@ -21,7 +21,8 @@ class Chat:
     """Keeps what was said as the token ids that the models saw, never tokenised anew. So the edge finds the
     conversation in its prefix cache, and the device's draft feeds each turn's new tokens only.
 
-    One turn at a time. The draft's cache is given back by `close`, by dropping the chat, and with the device.
+    One turn at a time: a new one ends an answer that still runs, which counts as far as it came. The draft's
+    cache is given back by `close`, by dropping the chat, and with the device.
     """
 
     def __init__(
@@ -58,9 +59,9 @@ class Chat:
         """Say something; iterate over what comes back. The options are those of `Device.stream`."""
         if not isinstance(content, str):
             raise SettingsError("content", "a turn is a text; conversations go to device.stream()")
-        self._settle()
         if self._turn is not None:
-            raise CascadeError("the last turn is still running; read it to its end, or cancel it")
+            self._turn[2].cancel()
+        self._settle()
         message = {"role": "user", "content": content}
         if self._ids:
             ids = self._ids + next_turn(self._tokenizer, self._messages, message, self._ids[-1])

@@ -197,9 +197,7 @@ class Connection:
         self._was_silent = self._is_leaving = False
         self._refusal = None
         self._says_hello = True
-        for stream in self.streams:
-            stream.open()
-        self._wake.set()
+        self._open_all()
         tasks = [
             asyncio.create_task(self._write(link), name="device-writer"),
             asyncio.create_task(self._watch(link), name="device-watch"),
@@ -211,15 +209,24 @@ class Connection:
             pass
         finally:
             self._link = None
-            for stream in self.streams:
-                if stream.is_ended:
-                    self._forget(stream)
+            self._forget_ended()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await link.close()
         # A link that fell silent says nothing good about its edge; one that broke does not blame it.
         return self._welcome is not None and not self._was_silent and not self._is_leaving
+
+    def _open_all(self) -> None:
+        # Not in the coroutine that calls this: its loop variable would hold a stream as long as the link.
+        for stream in self.streams:
+            stream.open()
+        self._wake.set()
+
+    def _forget_ended(self) -> None:
+        for stream in self.streams:
+            if stream.is_ended:
+                self._forget(stream)
 
     async def _write(self, link: Link) -> None:
         """Say what is due until the link is gone. A writer that fails takes the link with it."""
@@ -298,9 +305,12 @@ class Connection:
             elif self._welcome is None:
                 # Our HELLO may be lost; without it the edge takes nothing from us.
                 self._says_hello = True
-                for stream in self.streams:
-                    stream.repeat_open()
-                self._wake.set()
+                self._repeat_opens()
+
+    def _repeat_opens(self) -> None:
+        for stream in self.streams:
+            stream.repeat_open()
+        self._wake.set()
 
     def _fail_if_too_long(self, stream: Stream) -> bool:
         """An edge cannot say whose message it did not read; its WELCOME says how long one may be."""

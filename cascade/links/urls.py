@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from ..errors import SettingsError
 from .base import Dialer
@@ -27,7 +27,8 @@ def dialer_for(
     """A dialer for an edge's address.
 
     - `ws://`, `wss://`, `http://` and `https://`: a WebSocket;
-    - `mqtt://user:password@broker:port/edge` and `mqtts://`: through a broker;
+    - `mqtt://user:password@broker:port/edge` and `mqtts://`: through a broker, to one edge; without an edge's
+      name, or with `?pool=NAME`, to any edge of a pool;
     - `memory:` or `memory:name`: an edge in this process, for tests and notebooks.
     """
     try:
@@ -66,8 +67,21 @@ def _websocket(
     )
 
 
-def _mqtt(url: str, parts: SplitResult, **_options: object) -> Dialer:
-    raise SettingsError("url", f"{_shown(url)}: this version has no link over MQTT; use ws:// or wss://")
+def _mqtt(
+    url: str, parts: SplitResult, *, identity: str, ssl_context: ssl.SSLContext | None, **_options: object
+) -> Dialer:
+    try:
+        from .mqtt import MqttDialer
+    except ImportError as error:
+        raise SettingsError("url", "MQTT needs aiomqtt: pip install 'cascade-edge[device]'") from error
+    pools = parse_qs(parts.query).get("pool", [])
+    return MqttDialer(
+        f"{parts.scheme}://{parts.netloc}",
+        edge=parts.path.strip("/") or None,
+        pool=pools[0] if pools else None,
+        device=None if parts.username else identity,  # with an account the broker knows who we are
+        ssl_context=ssl_context if parts.scheme == "mqtts" else None,
+    )
 
 
 _MAKERS: dict[str, Maker] = {

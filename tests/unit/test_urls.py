@@ -8,6 +8,7 @@ import pytest
 
 from cascade.errors import LinkUnavailable, SettingsError
 from cascade.links.memory import MemoryListener
+from cascade.links.mqtt import MqttDialer
 from cascade.links.urls import dialer_for
 from cascade.links.websocket import WebSocketDialer
 
@@ -31,10 +32,38 @@ def test_web_addresses_lead_to_a_websocket(url: str, dialled: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "edge:8080", "ftp://edge", "ws://", "ws://edge:port", "ws:/edge", "//edge"]
+    ("url", "device", "edge", "pool"),
+    [
+        ("mqtt://kettle:p%40ss@broker/hall", "kettle", "hall", "default"),
+        ("mqtt://broker:1884/hall/", "toaster", "hall", "default"),
+        ("mqtts://kettle@broker", "kettle", None, "default"),
+        ("MQTT://kettle@broker/?pool=attic", "kettle", None, "attic"),
+    ],
+)
+def test_mqtt_addresses_name_a_broker_and_an_edge(url: str, device: str, edge: str | None, pool: str) -> None:
+    dialer = dialer_for(url, identity="toaster")
+    assert isinstance(dialer, MqttDialer)
+    assert (dialer.device, dialer._edge, dialer._pool) == (device, edge, pool)
+    assert dialer.url.endswith(("broker:1883", "broker:1884", "broker:8883"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mqtt://kettle@broker/hall?pool=attic",
+        "mqtt:///hall",
+        "mqtt://kettle@broker/two/edges",
+        "",
+        "edge:8080",
+        "ftp://edge",
+        "ws://",
+        "ws://edge:port",
+        "ws:/edge",
+        "//edge",
+    ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="url"):
+    with pytest.raises(SettingsError):
         dialer_for(url)
 
 
