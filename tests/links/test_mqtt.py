@@ -496,7 +496,7 @@ async def test_a_prompt_that_the_broker_would_not_take_fails_its_stream_alone() 
     async with (
         embedded() as broker,
         listener_at(broker) as listener,
-        EdgeServer(target, PacedRunner(lambda rows: 0.001)) as edge,
+        EdgeServer.of(target, PacedRunner(lambda rows: 0.001)) as edge,
         Device([dialer(broker, settings=settings)], vocabulary=vocabulary) as device,
     ):
         edge.listen(listener)
