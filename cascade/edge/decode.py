@@ -88,16 +88,15 @@ class Decode:
         """Committed tokens that the cache lacks, but for the last, which every step feeds."""
         return self.head - 1 - self.cache.num_valid
 
-    def plan(self, *, max_hints: int, max_prefill: int) -> PlannedStep:
-        """What goes into the next pass for this text, or a part of a long prefill.
+    def num_hints(self, max_hints: int) -> int:
+        """Hints that the next pass takes; the last token is our own pick anyway."""
+        return min(max_hints, self.hints.num_usable, self.request.length_limit - self.head - 1)
 
-        Its cache is filled, and rolled back to what is text.
-        """
+    def plan(self, *, max_hints: int, max_prefill: int) -> PlannedStep:
+        """What goes into the next pass for this text, or a part of a long prefill."""
         cache = self.cache
-        cache.truncate()
         is_partial = self.num_prefill > max_prefill
-        num_hints = 0 if is_partial else min(max_hints, self.request.length_limit - self.head - 1)
-        hints = self.hints.usable(num_hints)
+        hints = self.hints.usable(0 if is_partial else self.num_hints(max_hints))
         fed = self.hints.committed(cache.num_valid, max_prefill if is_partial else None) + hints
         return PlannedStep(
             decode=self,
@@ -169,11 +168,6 @@ class PlannedStep:
     def num_prefill(self) -> int:
         """Rows that only fill the cache."""
         return len(self.fed) - self.num_picks
-
-    @property
-    def num_lacking(self) -> int:
-        """Rows until the text can go on: those of this pass, and of all that its prefill still takes."""
-        return self.position - self.num_valid + len(self.hints)
 
     @property
     def num_rebuilt(self) -> int:

@@ -154,35 +154,28 @@ class BatchEngine:
         return self._memory.expire(now_s)
 
     def _plan(self, due: list[Decode], now_s: float) -> list[PlannedStep]:
-        """What each text that is due takes part with. Those that get no rows, or no room, wait."""
-        ready = [decode for decode in due if self._has_cache(decode)]
-        lacking = [decode for decode in ready if decode.num_prefill]
-        lacking.sort(key=lambda decode: decode.prefilled_s)
+        """What each text that is due takes part with. Those that get no room, or no rows, wait."""
+        admitted = self._admit(due, now_s)
+        lacking = sorted((d for d in admitted if d.num_prefill), key=lambda decode: decode.prefilled_s)
         shares = share_rows([decode.num_prefill for decode in lacking], self.settings.prefill_chunk_rows)
         max_prefill = dict(zip(lacking, shares, strict=True))
+        max_hints = self.settings.max_fed_hints
         steps = [
-            decode.plan(max_hints=self.settings.max_fed_hints, max_prefill=max_prefill.get(decode, 0))
-            for decode in ready
+            decode.plan(max_hints=max_hints, max_prefill=max_prefill.get(decode, 0)) for decode in admitted
         ]
-        steps = [step for step in steps if step.fed]
-        # Room for a part of a prefill is of no use if there is none for the rest.
-        admitted = self._memory.admit([(step.cache, step.num_lacking) for step in steps], now_s)
-        if steps and not admitted:  # all others made room, and it was not enough
-            self._fail(steps[0].decode, self._memory.exceeded(steps[0].cache, steps[0].num_lacking))
-        return [step for step in steps if step.cache in admitted]
+        return [step for step in steps if step.fed]
 
-    def _has_cache(self, decode: Decode) -> bool:
-        """Begin with what is known of its text; a text that can never be fed whole fails at once."""
-        cache = decode.cache
-        try:
-            if cache.sequence is None:
-                self._memory.fill(cache, decode.head)
-            if not self._memory.can_ever_hold(cache, decode.num_prefill + 1):
-                raise self._memory.exceeded(cache, decode.num_prefill + 1)
-            return True
-        except Exception as error:
-            self._fail(decode, error)
-            return False
+    def _admit(self, due: list[Decode], now_s: float) -> list[Decode]:
+        """Those for which there is memory, the text that was opened first before others."""
+        room = self._memory.room_for([decode.cache for decode in due], now_s)
+        admitted = []
+        for decode in due:
+            try:
+                if room.take(decode.cache, decode.head, decode.num_hints(self.settings.max_fed_hints)):
+                    admitted.append(decode)
+            except Exception as error:
+                self._fail(decode, error)
+        return admitted
 
     async def _run(self, steps: list[PlannedStep]) -> list[int]:
         """One ragged pass, and our own pick at every position wanted."""

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ..errors import MemoryExceeded
 from ..models.base import TokenSequence
 from ..wire.text import common_prefix
 from .interface import EngineStats
 
-__all__ = ["KVMemory", "TextCache"]
+__all__ = ["KVMemory", "Room", "TextCache"]
 
 MAX_KEPT_PER_OWNER = 64
 """Caches of texts that are over, of one owner. A text that opens is compared with all of them."""
@@ -40,8 +40,6 @@ class TextCache:
         self.num_valid = 0
         self.num_lost = 0
         """So many tokens were held before an eviction; feeding them again is work done twice."""
-        self.num_shared = 0
-        """So many were taken over from another text, and not counted as hits yet."""
         self.used_s = 0.0
         self.is_kept = False
         """Its text is over."""
@@ -73,7 +71,7 @@ class KVMemory:
     ) -> None:
         self.budget_bytes = budget_bytes
         self._new_sequence = new_sequence
-        self._stats = stats
+        self.stats = stats
         self._keep_s = keep_s
         self._public = sorted((list(prefix) for prefix in public_prefixes), key=len, reverse=True)
         self._held: defaultdict[str, dict[TextCache, None]] = defaultdict(dict)
@@ -83,25 +81,25 @@ class KVMemory:
 
     @property
     def num_bytes(self) -> int:
-        return sum(cache.sequence.memory_bytes for cache in self._caches() if cache.sequence is not None)
+        return sum(cache.sequence.memory_bytes for cache in self.caches() if cache.sequence is not None)
 
     @property
     def num_kept(self) -> int:
-        return sum(cache.is_kept for cache in self._caches())
+        return sum(cache.is_kept for cache in self.caches())
 
-    def fill(self, cache: TextCache, length: int) -> None:
-        """Begin a text of `length` tokens with what others have in common with it.
+    def room_for(self, due: Sequence[TextCache], now_s: float) -> Room:
+        """Begin to give out room for a pass; who stands first in `due` has the first claim."""
+        return Room(self, due, now_s)
 
-        Its last token is always fed, for what comes after it is to be decided.
-        """
-        source, num_shared = self._longest_shared(cache, length - 1)
+    def fill(self, cache: TextCache, source: TextCache | None, num_shared: int) -> None:
+        """Let the model begin this text, with what the source has in common with it."""
         if source is None or source.sequence is None:
             cache.sequence = self._new_sequence()
         else:
             source.truncate()
             cache.sequence = source.sequence.fork()
             cache.sequence.truncate(num_shared)
-        cache.num_valid = cache.num_shared = num_shared
+        cache.num_valid = num_shared
         self._held[cache.owner][cache] = None
 
     def keep(self, cache: TextCache, now_s: float) -> None:
@@ -137,7 +135,7 @@ class KVMemory:
     def expire(self, now_s: float) -> float:
         """Forget texts that were over for too long; says when to ask again."""
         if now_s >= self._expiry_s:
-            kept = [cache for cache in self._caches() if cache.is_kept]
+            kept = [cache for cache in self.caches() if cache.is_kept]
             self._expiry_s = float("inf")
             for cache in kept:
                 if now_s >= cache.used_s + self._keep_s:
@@ -146,58 +144,16 @@ class KVMemory:
                     self._expiry_s = min(self._expiry_s, cache.used_s + self._keep_s)
         return self._expiry_s
 
-    def admit(self, wanted: Sequence[tuple[TextCache, int]], now_s: float) -> set[TextCache]:
-        """Make room for a pass that feeds so many tokens to each of these; those for which there is room.
+    def idle(self, due: Collection[TextCache]) -> list[TextCache]:
+        """What is not due, the least recently used first."""
+        return sorted((cache for cache in self.caches() if cache not in due), key=lambda cache: cache.used_s)
 
-        Who stands first gets room first. Room is made by evicting first what is not in the pass, the least
-        recently used before others; then what stands behind in the pass, from the end. Who gets none waits
-        for another pass. The first one is left out only if it does not fit alone.
-        """
-        growths = [_growth_bytes(cache, num_tokens) for cache, num_tokens in wanted]
-        if self.num_bytes + sum(growths) <= self.budget_bytes:
-            admitted = {cache for cache, _ in wanted}
-        else:
-            admitted = self._admit_some([cache for cache, _ in wanted], growths)
-        for cache in admitted:
-            cache.used_s = now_s
-            self._stats.num_hit += cache.num_shared
-            cache.num_shared = 0
-        return admitted
+    def growth_bytes(self, cache: TextCache, num_tokens: int) -> int:
+        """What so many more tokens of a text take; its share in another's cache costs nothing."""
+        return (cache.sequence or self._new_sequence()).growth_bytes(num_tokens)
 
-    def can_ever_hold(self, cache: TextCache, num_tokens: int) -> bool:
-        """Is there room for so many more tokens of this text, with all others evicted?"""
-        return _bytes_with(cache, num_tokens) <= self.budget_bytes
-
-    def exceeded(self, cache: TextCache, num_tokens: int) -> MemoryExceeded:
-        return MemoryExceeded(_bytes_with(cache, num_tokens), self.budget_bytes)
-
-    def _admit_some(self, wanted: list[TextCache], growths: list[int]) -> set[TextCache]:
-        due = set(wanted)
-        idle = sorted((cache for cache in self._caches() if cache not in due), key=lambda cache: cache.used_s)
-        victims = itertools.chain(idle, reversed(wanted))
-        free_bytes = self.budget_bytes - self.num_bytes
-        admitted: dict[TextCache, int] = {}
-        for cache, growth_bytes in zip(wanted, growths, strict=True):
-            if cache.sequence is None:
-                continue  # it made room for those before it
-            while growth_bytes > free_bytes:
-                victim = next(victims, cache)
-                if victim is cache:
-                    return set(admitted)  # nothing stands behind it that could make room
-                self._evict(victim)
-                # What it shared is charged to another one now, so it may have freed less than it held.
-                free_bytes = self.budget_bytes - self.num_bytes - sum(admitted.values())
-            admitted[cache] = growth_bytes
-            free_bytes -= growth_bytes
-        return set(admitted)
-
-    def _evict(self, cache: TextCache) -> None:
-        if cache.sequence is not None:
-            self._stats.num_evictions += 1
-            self.drop(cache)
-
-    def _longest_shared(self, cache: TextCache, limit: int) -> tuple[TextCache | None, int]:
-        """Which cache has most in common with this text, and how much of it both may share."""
+    def longest_shared(self, cache: TextCache, limit: int) -> tuple[TextCache | None, int]:
+        """Which cache has most in common with a text's first `limit` tokens, and how much they may share."""
         tokens = cache.tokens[:limit]
         best, num_best = None, MIN_SHARED - 1
         for other in self._held.get(cache.owner, ()):
@@ -208,19 +164,95 @@ class KVMemory:
             if len(prefix) <= num_best:
                 break
             if tokens[: len(prefix)] == prefix:
-                for other in self._caches():
+                for other in self.caches():
                     if other.num_valid >= len(prefix) and other.tokens[: len(prefix)] == prefix:
                         return other, len(prefix)
         return best, 0 if best is None else num_best
 
-    def _caches(self) -> Iterable[TextCache]:
+    def caches(self) -> Iterable[TextCache]:
         return itertools.chain.from_iterable(self._held.values())
 
 
-def _growth_bytes(cache: TextCache, num_tokens: int) -> int:
-    return 0 if cache.sequence is None else cache.sequence.growth_bytes(num_tokens)
+class Room:
+    """Memory for one pass, given to texts in their turn.
+
+    Room is made by evicting first what is not due, the least recently used before others; then what is due
+    but stands behind, from the end. Who gets none waits for another pass and keeps what it has. So nobody
+    waits for ever: who stands first gets room, unless its text does not fit alone.
+    """
+
+    def __init__(self, memory: KVMemory, due: Sequence[TextCache], now_s: float) -> None:
+        self._memory = memory
+        self._due = due
+        self._now_s = now_s
+        for cache in due:
+            cache.truncate()
+        self._held_bytes = memory.num_bytes
+        self._promised_bytes = 0
+        self._claimed_bytes = 0
+        """What those admitted hold, and what they were promised."""
+        self._place = {cache: place for place, cache in enumerate(due)}
+        self._victims: list[TextCache] | None = None
+        """The next one at the end."""
+
+    def take(self, cache: TextCache, length: int, num_hints: int) -> bool:
+        """Is there room for a text of `length` tokens and hints behind it? Room for a part is of no use."""
+        memory = self._memory
+        source, num_held = None, cache.num_valid
+        if is_new := cache.sequence is None:
+            source, num_held = memory.longest_shared(cache, length - 1)  # the last one is always fed
+        num_tokens = length - num_held + num_hints
+        self._refuse_what_never_fits(cache, num_tokens)
+        if not self._could_fit(cache, num_tokens):
+            return False
+        if is_new:
+            memory.fill(cache, source, num_held)
+            self._held_bytes = memory.num_bytes
+        if not self._make_room(cache, memory.growth_bytes(cache, num_tokens)):
+            if is_new:
+                memory.drop(cache)
+                self._held_bytes = memory.num_bytes
+            self._refuse_the_first(cache, num_tokens)
+            return False
+        if is_new:
+            memory.stats.num_hit += num_held
+        cache.used_s = self._now_s
+        return True
+
+    def _refuse_what_never_fits(self, cache: TextCache, num_tokens: int) -> None:
+        needed_bytes = _held_bytes(cache) + self._memory.growth_bytes(cache, num_tokens)
+        if needed_bytes > self._memory.budget_bytes:
+            raise MemoryExceeded(needed_bytes, self._memory.budget_bytes)
+
+    def _refuse_the_first(self, cache: TextCache, num_tokens: int) -> None:
+        """All others have made room for it, and it was not enough."""
+        if not self._claimed_bytes:
+            needed_bytes = _held_bytes(cache) + self._memory.growth_bytes(cache, num_tokens)
+            raise MemoryExceeded(needed_bytes, self._memory.budget_bytes)
+
+    def _could_fit(self, cache: TextCache, num_tokens: int) -> bool:
+        """With all evicted that may be. If not, nothing is evicted in vain."""
+        needed_bytes = _held_bytes(cache) + self._memory.growth_bytes(cache, num_tokens)
+        return self._claimed_bytes + needed_bytes <= self._memory.budget_bytes
+
+    def _make_room(self, cache: TextCache, growth_bytes: int) -> bool:
+        memory = self._memory
+        while self._held_bytes + self._promised_bytes + growth_bytes > memory.budget_bytes:
+            if self._victims is None:
+                self._victims = [*self._due, *reversed(memory.idle(self._place))]
+            place = self._place.get(self._victims[-1])
+            if place is not None and place <= self._place[cache]:
+                return False
+            victim = self._victims.pop()
+            if victim.sequence is not None:
+                memory.stats.num_evictions += 1
+                memory.drop(victim)
+                # What it shared is charged to another one now: it may have freed less than it held.
+                self._held_bytes = memory.num_bytes
+        self._promised_bytes += growth_bytes
+        self._claimed_bytes += growth_bytes + _held_bytes(cache)
+        return True
 
 
-def _bytes_with(cache: TextCache, num_tokens: int) -> int:
-    held_bytes = 0 if cache.sequence is None else cache.sequence.memory_bytes
-    return held_bytes + _growth_bytes(cache, num_tokens)
+def _held_bytes(cache: TextCache) -> int:
+    return 0 if cache.sequence is None else cache.sequence.memory_bytes

@@ -42,6 +42,7 @@ def guess(decode: Decode, tokens: list[int]) -> None:
 def plan(decode: Decode, max_hints: int = 16, max_prefill: int = 1000) -> PlannedStep:
     if decode.cache.sequence is None:
         decode.cache.sequence = TARGET.new_sequence()
+    decode.cache.truncate()
     return decode.plan(max_hints=max_hints, max_prefill=max_prefill)
 
 

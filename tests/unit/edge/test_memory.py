@@ -8,6 +8,7 @@ import pytest
 
 from cascade.edge.interface import EngineStats
 from cascade.edge.memory import MAX_KEPT_PER_OWNER, MIN_SHARED, KVMemory, TextCache
+from cascade.errors import MemoryExceeded
 from cascade.models.base import Feed
 from cascade.testing import SyntheticTarget
 
@@ -27,11 +28,16 @@ def memory_of(budget_tokens: int = 10_000, **options: object) -> KVMemory:
     )
 
 
+def take(memory: KVMemory, *wanted: tuple[TextCache, int], now_s: float = 0.0) -> list[TextCache]:
+    """Those of these texts that get room to grow to such a length."""
+    room = memory.room_for([cache for cache, _ in wanted], now_s)
+    return [cache for cache, length in wanted if room.take(cache, length, 0)]
+
+
 def hold(memory: KVMemory, owner: str, tokens: Sequence[int], *, now_s: float = 0.0) -> TextCache:
-    """Fill a cache with all of a text, as passes would."""
+    """A cache that holds all of a text, as after some passes."""
     cache = TextCache(owner, list(tokens))
-    memory.fill(cache, len(tokens))
-    assert memory.admit([(cache, len(tokens) - cache.num_valid)], now_s) == {cache}
+    assert take(memory, (cache, len(tokens)), now_s=now_s) == [cache]
     assert cache.sequence is not None
     TARGET.forward([Feed(cache.sequence, cache.tokens[cache.num_valid :], 0)])
     cache.num_valid = len(tokens)
@@ -49,7 +55,7 @@ def says(cache: TextCache, tokens: Sequence[int]) -> bool:
 
 def begin(memory: KVMemory, owner: str, tokens: Sequence[int]) -> TextCache:
     cache = TextCache(owner, list(tokens))
-    memory.fill(cache, len(tokens))
+    assert take(memory, (cache, len(tokens))) == [cache]
     assert says(cache, tokens[: cache.num_valid])
     return cache
 
@@ -112,14 +118,12 @@ def test_a_kept_cache_is_its_own_whatever_becomes_of_the_text() -> None:
     assert begin(memory, "ann", [*CHAT, 1]).num_valid == len(CHAT)
 
 
-def test_hits_are_counted_when_they_are_used() -> None:
+def test_hits_are_counted_once() -> None:
     memory = memory_of()
     hold(memory, "ann", CHAT)
     second = begin(memory, "ann", [*CHAT, 1, 2])
-    assert memory._stats.num_hit == 0
-    memory.admit([(second, 2)], 0.0)
-    memory.admit([(second, 2)], 0.0)
-    assert memory._stats.num_hit == len(CHAT)
+    take(memory, (second, len(CHAT) + 2))
+    assert memory.stats.num_hit == len(CHAT)
 
 
 # Keeping
@@ -173,46 +177,70 @@ def test_an_empty_cache_is_not_kept() -> None:
 def test_the_least_recently_used_makes_room() -> None:
     memory = memory_of(budget_tokens=100)
     old, new = hold(memory, "a", CHAT[:40], now_s=1.0), hold(memory, "b", CHAT[:40], now_s=2.0)
-    third = begin(memory, "c", CHAT[:40])
-    assert memory.admit([(third, 20)], 3.0) == {third}
+    third = TextCache("c", CHAT)
+    assert take(memory, (third, 20), now_s=3.0) == [third]
     assert old.sequence is not None, "there was room"
-    assert memory.admit([(third, 21)], 3.0) == {third}
+    assert take(memory, (third, 21), now_s=3.0) == [third]
     assert (old.num_valid, old.num_lost) == (0, 40)
+    assert old.sequence is None
     assert new.sequence is not None
-    assert memory._stats.num_evictions == 1
+    assert memory.stats.num_evictions == 1
 
 
-def test_what_is_in_the_pass_is_evicted_for_those_before_it_and_from_the_end() -> None:
+def test_what_is_due_is_evicted_for_those_before_it_and_from_the_end() -> None:
     memory = memory_of(budget_tokens=100)
     caches = [hold(memory, owner, CHAT[:25], now_s=float(9 - index)) for index, owner in enumerate("abcd")]
-    admitted = memory.admit([(cache, 5) for cache in caches], 10.0)
-    assert admitted == set(caches[:3]), "the last one makes room"
+    assert take(memory, *((cache, 30) for cache in caches)) == caches[:3], "the last one makes room"
     assert caches[3].sequence is None
-    assert says(caches[0], CHAT[:25])
+    assert all(says(cache, CHAT[:25]) for cache in caches[:3])
 
 
-def test_one_that_does_not_fit_waits_and_keeps_what_it_has() -> None:
+def test_one_for_which_there_is_no_room_waits_and_nobody_is_evicted_in_vain() -> None:
     memory = memory_of(budget_tokens=100)
-    first, second = hold(memory, "a", CHAT[:40]), hold(memory, "b", CHAT[:40])
-    assert memory.admit([(first, 10), (second, 15)], 1.0) == {first}
+    first, second, third = (hold(memory, owner, CHAT[:30]) for owner in "abc")
+    assert take(memory, (first, 40), (second, 65), (third, 20)) == [first, third]
     assert second.sequence is not None
-    assert second.num_valid == 40
+    assert memory.stats.num_evictions == 0
+    assert take(memory, (second, 65), (first, 40), (third, 20)) == [second]
+    assert third.sequence is None
 
 
 def test_one_that_does_not_fit_alone_is_refused() -> None:
     memory = memory_of(budget_tokens=100)
-    other = hold(memory, "a", CHAT[:40])
-    large = begin(memory, "b", CHAT)
-    assert memory.can_ever_hold(large, 100)
-    assert not memory.can_ever_hold(large, 101)
-    assert memory.admit([(large, 101)], 1.0) == set()
-    assert memory.exceeded(large, 101).needed_bytes == 101 * PER_TOKEN
+    other, large = hold(memory, "a", CHAT[:40]), TextCache("b", [1] * 200)
+    with pytest.raises(MemoryExceeded) as refused:
+        take(memory, (other, 41), (large, 101))
+    assert refused.value.needed_bytes == 101 * PER_TOKEN
+    assert other.sequence is not None
+    assert take(memory, (other, 41), (large, 100)) == [other]
+    assert take(memory, (large, 100), (other, 41)) == [large]
     assert other.sequence is None
+
+
+def test_room_is_promised_and_the_pass_takes_it() -> None:
+    memory = memory_of(budget_tokens=100)
+    one, two = TextCache("a", [1] * 200), TextCache("b", [1] * 200)
+    room = memory.room_for([one, two], 0.0)
+    assert room.take(one, 50, 10)
+    assert memory.num_bytes == 0
+    assert not room.take(two, 41, 0)
+    assert room.take(two, 40, 0)
+
+
+def test_an_admitted_text_is_never_evicted_for_one_behind_it() -> None:
+    memory = memory_of(budget_tokens=100)
+    caches = [hold(memory, owner, CHAT[:20]) for owner in "abcde"]
+    admitted = take(
+        memory, *((cache, length) for cache, length in zip(caches, [60, 21, 21, 21, 21], strict=True))
+    )
+    assert admitted == [caches[0], caches[1]]
+    assert says(caches[0], CHAT[:20])
+    assert says(caches[1], CHAT[:20])
 
 
 def test_nobody_is_evicted_while_there_is_room() -> None:
     memory = memory_of(budget_tokens=100)
     caches = [hold(memory, owner, CHAT[:20]) for owner in "abcde"]
-    memory.admit([(caches[0], 0)], 1.0)
+    take(memory, (caches[0], 20), now_s=1.0)
     assert all(cache.sequence is not None for cache in caches)
     assert memory.num_bytes == memory.budget_bytes
