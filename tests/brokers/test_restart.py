@@ -38,7 +38,7 @@ async def test_a_killed_broker_is_a_pause(start, tmp_path: Path) -> None:  # typ
     async with (
         start(tmp_path) as broker,
         MqttListener(broker.url_for("edge-1"), "edge-1", settings=QUICK) as listener,
-        EdgeServer.of(target, PacedRunner(lambda rows: 0.002), settings=EdgeSettings(run_ahead=16)) as edge,
+        EdgeServer(target, PacedRunner(lambda rows: 0.002), settings=EdgeSettings(run_ahead=16)) as edge,
         Device(
             [MqttDialer(broker.url_for("kettle"), edge="edge-1", settings=QUICK)],
             draft=SyntheticDraft(target, agreement=0.8),
@@ -47,7 +47,7 @@ async def test_a_killed_broker_is_a_pause(start, tmp_path: Path) -> None:  # typ
         ) as device,
     ):
         edge.listen(listener)
-        stream = device.stream(ask.prompt, max_new_tokens=400, temperature=ask.sampling.temperature, seed=ask.sampling.seed)
+        stream = device.stream(ask.prompt, max_new_tokens=400, sampling=ask.sampling)
         answer = []
         async for token in stream:
             answer.append(token)
