@@ -6,7 +6,13 @@ import asyncio
 
 from ..errors import LinkClosed
 
-__all__ = ["Credit"]
+__all__ = ["WINDOW_BYTES", "WINDOW_MESSAGES", "Credit", "cost"]
+
+WINDOW_BYTES = 8 << 20
+"""Under way or unread in one direction, before the sender has to wait; fast and far links hold half of it."""
+LEAST_COST_BYTES = 256
+"""What the smallest message takes in memory, so that a window full of tiny ones is bounded, too."""
+WINDOW_MESSAGES = WINDOW_BYTES // LEAST_COST_BYTES + 2
 
 
 class Credit:
@@ -36,3 +42,8 @@ class Credit:
     def close(self) -> None:
         self._is_closed = True
         self._news.set()
+
+
+def cost(data: bytes) -> int:
+    """What a message takes of the window."""
+    return max(len(data), LEAST_COST_BYTES)

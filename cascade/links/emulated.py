@@ -13,7 +13,7 @@ from functools import partial
 from ..errors import LinkClosed, MessageTooLong
 from .base import Link
 from .conditions import Conditions
-from .credit import Credit
+from .credit import WINDOW_BYTES, WINDOW_MESSAGES, Credit, cost
 from .inbox import Inbox
 from .lane import Lane
 from .records import OnRecord
@@ -24,7 +24,7 @@ __all__ = ["EmulatedLink"]
 log = logging.getLogger(__name__)
 
 QUEUE_MESSAGES = 4096
-"""Messages one direction holds, the reader's included. More are dropped; on a stream the sender waits."""
+"""Datagrams that wait for a slow reader; more are dropped. On a stream the sender waits, see `credit.py`."""
 
 
 class EmulatedLink:
@@ -50,10 +50,11 @@ class EmulatedLink:
         self._down = Lane(
             "down", down or Conditions(), seed=2 * seed + 1, is_reliable=is_reliable, on_record=on_record
         )
-        self._outbox: Inbox[tuple[bytes, bool]] = Inbox(QUEUE_MESSAGES)
-        self._inbox: Inbox[bytes] = Inbox(QUEUE_MESSAGES)
-        self._up_credit = Credit(QUEUE_MESSAGES)
-        self._down_credit = Credit(QUEUE_MESSAGES)
+        num_messages = WINDOW_MESSAGES if is_reliable else QUEUE_MESSAGES
+        self._outbox: Inbox[tuple[bytes, bool]] = Inbox(num_messages)
+        self._inbox: Inbox[bytes] = Inbox(num_messages)
+        self._up_credit = Credit(WINDOW_BYTES)
+        self._down_credit = Credit(WINDOW_BYTES)
         self._tasks = (
             asyncio.create_task(self._pump_up(), name="emulated-up"),
             asyncio.create_task(self._pump_down(), name="emulated-down"),
@@ -87,12 +88,13 @@ class EmulatedLink:
         if self._outbox.is_closed:
             raise LinkClosed("the link was closed")
         if self._is_reliable:
-            await self._up_credit.take(1)
+            await self._up_credit.take(cost(data))
         await self._up.send(len(data), partial(self._outbox.offer, (data, must_arrive)))
 
     async def receive(self) -> bytes:
         data = await self._inbox.get()
-        self._down_credit.give(1)
+        if self._is_reliable:
+            self._down_credit.give(cost(data))
         return data
 
     async def close(self) -> None:
@@ -108,7 +110,8 @@ class EmulatedLink:
                     await self._inner.send(data, must_arrive=must_arrive)
                 except MessageTooLong as error:
                     log.warning("the link below does not take a message: %s", error)  # its sender went on
-                self._up_credit.give(1)
+                if self._is_reliable:
+                    self._up_credit.give(cost(data))
         except LinkClosed:
             pass  # the other pump sees it, too, and what came before it
 
@@ -117,7 +120,7 @@ class EmulatedLink:
             while True:
                 data = await self._inner.receive()
                 if self._is_reliable:
-                    await self._down_credit.take(1)
+                    await self._down_credit.take(cost(data))
                 await self._down.send(len(data), partial(self._inbox.offer, data))
         except LinkClosed:
             self._down.end(self._shut)

@@ -38,13 +38,16 @@ class Lane:
         seed: int,
         is_reliable: bool,
         on_record: OnRecord | None = None,
+        early_s: float = 0.0,
     ) -> None:
+        """`early_s`: deliver so much before the time, where timers are known to be late."""
         self._loop = asyncio.get_running_loop()
         self._made_s = self._loop.time()
         self._way = way
         self._shaper = Shaper(conditions, seed=seed, is_reliable=is_reliable)
         self._is_reliable = is_reliable
         self._on_record = on_record
+        self._early_s = early_s
         self._under_way: list[_Parcel] = []
         """A heap."""
         self._num_parcels = 0
@@ -152,15 +155,18 @@ class Lane:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._made_s + self._under_way[0].arrival_s, self._deliver_due)
+        self._timer = self._loop.call_at(self._due_s(self._under_way[0]), self._deliver_due)
 
     def _deliver_due(self) -> None:
         self._timer = None
         # Compared as the timer was set: the difference of two clocks may fall a hair short for ever.
-        while self._under_way and self._made_s + self._under_way[0].arrival_s <= self._loop.time():
+        while self._under_way and self._due_s(self._under_way[0]) <= self._loop.time():
             self._hand_over(heapq.heappop(self._under_way))
         if self._under_way:
             self._set_timer()
+
+    def _due_s(self, parcel: _Parcel) -> float:
+        return self._made_s + parcel.arrival_s - self._early_s
 
     def _hand_over(self, parcel: _Parcel) -> None:
         is_taken = parcel.deliver()

@@ -1,11 +1,11 @@
-"""What travels in MQTT payloads: a few bytes in front of each message, and the topics they go to.
+"""What travels in MQTT payloads: seven bytes in front of each message, and the topics they go to.
 
-    DATA: 0x80 + number   1 byte     every other kind: kind     1 byte
-          link            2 bytes                      link     2 bytes
-          the message                                  number   1 byte
-                                                       body     the rest
+    kind     1 byte
+    link     4 bytes, big-endian: the number that the device drew for this link
+    number   2 bytes, big-endian: of a message, or a version
+    body     the rest
 
-All big-endian. `docs/mqtt.md` says what each kind is for.
+`docs/mqtt.md` says what each kind is for.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from ..errors import SettingsError, WireError
 __all__ = [
     "FRAME_VERSION",
     "HEADER_BYTES",
-    "LINK_BITS",
-    "NUMBERS",
     "ROOT",
     "Frame",
     "Kind",
@@ -36,14 +34,8 @@ __all__ = [
 ROOT = "cascade/v1"
 FRAME_VERSION = 1
 
-NUMBERS = 128
-"""Messages are numbered modulo this."""
-LINK_BITS = 16
-
-_DATA = struct.Struct(">BH")
-_OTHER = struct.Struct(">BHB")
-HEADER_BYTES = _DATA.size
-"""In front of a message."""
+_HEADER = struct.Struct(">BIH")
+HEADER_BYTES = _HEADER.size
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@=-]{0,63}")
 
 
@@ -57,7 +49,7 @@ class Kind(enum.IntEnum):
     REFUSE = 3
     """Edge: it is not; the body says why (version)."""
     DATA = 4
-    """A message (its number). On the wire it is any first byte from 0x80 on."""
+    """A message (its number)."""
     ROOM = 5
     """All messages up to this one were read (its number)."""
     PROBE = 6
@@ -76,21 +68,16 @@ class Frame:
     body: bytes = b""
 
     def encode(self) -> bytes:
-        if self.kind is Kind.DATA:
-            return _DATA.pack(NUMBERS + self.number, self.link) + self.body
-        return _OTHER.pack(self.kind, self.link, self.number) + self.body
+        return _HEADER.pack(self.kind, self.link, self.number) + self.body
 
     @classmethod
     def decode(cls, data: bytes) -> Frame:
         """Raises `WireError` for anything that is no frame."""
+        if len(data) < HEADER_BYTES:
+            raise WireError(f"a frame has at least {HEADER_BYTES} bytes, not {len(data)}")
+        kind, link, number = _HEADER.unpack_from(data)
         try:
-            if data[:1] >= b"\x80":
-                number, link = _DATA.unpack_from(data)
-                return cls(Kind.DATA, link, number - NUMBERS, data[_DATA.size :])
-            kind, link, number = _OTHER.unpack_from(data)
-            return cls(Kind(kind), link, number, data[_OTHER.size :])
-        except struct.error:
-            raise WireError(f"{len(data)} bytes are too few for a frame") from None
+            return cls(Kind(kind), link, number, data[HEADER_BYTES:])
         except ValueError:
             raise WireError(f"there is no frame of kind {kind}") from None
 

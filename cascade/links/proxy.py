@@ -13,7 +13,7 @@ from functools import partial
 
 from ..errors import LinkClosed, LinkUnavailable
 from .conditions import PACKET_BYTES, Conditions
-from .credit import Credit
+from .credit import WINDOW_BYTES, WINDOW_MESSAGES, Credit, cost
 from .inbox import Inbox
 from .lane import Lane
 from .profiles import Profile
@@ -26,14 +26,12 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 1024
 """More are hung up on at once."""
-WINDOW_BYTES = 8 << 20
-"""Under way or unread on one connection in one direction, before its sender has to wait."""
-COST_BYTES = 256
-"""What the smallest piece costs in memory, so that a window of tiny pieces is bounded, too."""
 MAX_PIECE_BYTES = 1 << 16
 PIECE_S = 0.001
 """A piece takes about so long at the link's rate; smaller ones would only cost time of the machine."""
 DIAL_TIMEOUT_S = 10.0
+EARLY_S = 0.0005
+"""A loop's timers are rounded up to whole milliseconds, so on average they are half of one late."""
 
 
 class LinkProxy:
@@ -108,8 +106,8 @@ class LinkProxy:
 
     async def __aenter__(self) -> LinkProxy:
         up, down = self._conditions
-        self.up = Lane("up", up, seed=2 * self._seed, is_reliable=True, on_record=self._on_record)
-        self.down = Lane("down", down, seed=2 * self._seed + 1, is_reliable=True, on_record=self._on_record)
+        self.up = self._lane("up", up, 2 * self._seed)
+        self.down = self._lane("down", down, 2 * self._seed + 1)
         try:
             self._server = await asyncio.start_server(
                 self._on_connection, self._host, self._port, limit=MAX_PIECE_BYTES
@@ -130,6 +128,9 @@ class LinkProxy:
         self.reset()
         await asyncio.gather(*self._connections, return_exceptions=True)
         await self._server.wait_closed()
+
+    def _lane(self, way: str, conditions: Conditions, seed: int) -> Lane:
+        return Lane(way, conditions, seed=seed, is_reliable=True, on_record=self._on_record, early_s=EARLY_S)
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.num_open >= MAX_CONNECTIONS:
@@ -187,13 +188,13 @@ class _Way:
         self._lane = lane
         self._number = number
         self._credit = Credit(WINDOW_BYTES)
-        self._arrived: Inbox[bytes | OSError] = Inbox(WINDOW_BYTES // COST_BYTES + 2)
+        self._arrived: Inbox[bytes | OSError] = Inbox(WINDOW_MESSAGES)
 
     async def read(self) -> None:
         """The end of the stream, or its break, travels behind its bytes."""
         try:
             while data := await self._reader.read(_piece_bytes(self._lane.conditions)):
-                await self._credit.take(_cost(data))
+                await self._credit.take(cost(data))
                 await self._lane.send(len(data), partial(self._arrived.offer, data), connection=self._number)
             self._lane.end(partial(self._arrived.offer, b""))
         except OSError as error:
@@ -205,7 +206,7 @@ class _Way:
                 raise data
             self._writer.write(data)
             await self._writer.drain()
-            self._credit.give(_cost(data))
+            self._credit.give(cost(data))
         if self._writer.can_write_eof():
             self._writer.write_eof()
         await self._flush()
@@ -215,10 +216,6 @@ class _Way:
         transport = self._writer.transport
         transport.set_write_buffer_limits(high=0)
         await self._writer.drain()
-
-
-def _cost(data: bytes) -> int:
-    return max(len(data), COST_BYTES)
 
 
 def _piece_bytes(conditions: Conditions) -> int:

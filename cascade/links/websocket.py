@@ -61,24 +61,29 @@ class WebSocketDialer:
     async def __call__(self) -> Link:
         """Connect. `LinkUnavailable`: nobody answers; `RefusedError`: the edge does not know our token."""
         session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None, connect=DIAL_TIMEOUT_S), trust_env=self._proxy is None
+            timeout=aiohttp.ClientTimeout(total=None), trust_env=self._proxy is None
         )
         try:
-            socket = await session.ws_connect(
-                self.url,
-                headers=self._headers,
-                ssl=self._ssl_context or True,
-                proxy=self._proxy,
-                heartbeat=HEARTBEAT_S,
-                max_msg_size=MAX_MESSAGE_BYTES,
-                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
-            )
+            # TCP alone proves nothing: a proxy may be near, and a dead link behind it.
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                socket = await session.ws_connect(
+                    self.url,
+                    headers=self._headers,
+                    ssl=self._ssl_context or True,
+                    proxy=self._proxy,
+                    heartbeat=HEARTBEAT_S,
+                    max_msg_size=MAX_MESSAGE_BYTES,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
+                )
         except aiohttp.WSServerHandshakeError as error:
             await session.close()
             if error.status == HTTPStatus.UNAUTHORIZED:
                 raise RefusedError("unauthorized", f"{self.url} does not know this token") from None
             raise LinkUnavailable(f"{self.url} answered {error.status} instead of opening a link") from None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except TimeoutError:
+            await session.close()
+            raise LinkUnavailable(f"cannot reach {self.url}: no answer within {DIAL_TIMEOUT_S:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
             await session.close()
             raise LinkUnavailable(f"cannot reach {self.url}: {_reason(error)}") from None
         except BaseException:

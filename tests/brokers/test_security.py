@@ -226,7 +226,7 @@ async def test_a_session_belongs_to_the_topic_not_to_what_hello_says(open_broker
     async with (
         open_broker() as broker,
         MqttListener(broker.url_for("edge-1"), "edge-1", settings=QUICK) as listener,
-        EdgeServer.of(target, PacedRunner(lambda rows: 0.002)) as edge,
+        EdgeServer(target, PacedRunner(lambda rows: 0.002)) as edge,
     ):
         edge.listen(listener)
         sessions = set()

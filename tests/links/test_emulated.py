@@ -91,7 +91,7 @@ async def test_what_is_larger_than_the_queue_passes_when_it_is_empty() -> None:
 async def test_a_stream_loses_nothing_when_its_reader_stands_still() -> None:
     device, edge = memory_pair()
     link = EmulatedLink(device)
-    count = 10_000
+    count = 40_000  # more than the window and the link below hold
 
     async def flood() -> None:
         for number in range(count):

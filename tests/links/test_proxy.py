@@ -13,6 +13,7 @@ import pytest
 from cascade.errors import LinkUnavailable
 from cascade.links import proxy as proxy_module
 from cascade.links.conditions import Conditions
+from cascade.links.credit import WINDOW_BYTES
 from cascade.links.profiles import load_profile
 from cascade.links.proxy import LinkProxy
 from cascade.links.records import Record
@@ -184,7 +185,7 @@ async def test_a_slow_reader_holds_the_sender() -> None:
             before = num_sent
             await asyncio.sleep(0.3)  # real sockets: only time tells that the buffers below are full
         assert not task.done()
-        assert num_sent < proxy_module.WINDOW_BYTES + KERNEL_BYTES
+        assert num_sent < WINDOW_BYTES + KERNEL_BYTES
         gate.set()  # now the server reads, and answers, but nobody reads the answer
         await until(lambda: proxy.down.num_delivered_bytes > 1 << 20)
         before = -1
@@ -192,7 +193,7 @@ async def test_a_slow_reader_holds_the_sender() -> None:
             before = num_sent
             await asyncio.sleep(0.3)
         assert not task.done()
-        assert proxy.down.num_delivered_bytes < proxy_module.WINDOW_BYTES + KERNEL_BYTES
+        assert proxy.down.num_delivered_bytes < WINDOW_BYTES + KERNEL_BYTES
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         writer.transport.abort()
