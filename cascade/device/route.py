@@ -28,6 +28,10 @@ class ReconnectSettings:
         check_number("silent_s", self.silent_s, low=0.01)
 
 
+MAX_DOUBLINGS = 64
+"""Of the ceiling: far beyond any, and a power that a float still holds."""
+
+
 class Route:
     """Edges in the order in which they are to be tried. One that refused us for good is not tried again."""
 
@@ -68,6 +72,6 @@ class Route:
         return self._backoff_s()
 
     def _backoff_s(self) -> float:
-        self._num_attempts += 1
+        self._num_attempts = min(self._num_attempts + 1, MAX_DOUBLINGS)
         ceiling_s = min(self._settings.ceiling_s, self._settings.first_s * 2**self._num_attempts)
         return self._random.uniform(0, ceiling_s)

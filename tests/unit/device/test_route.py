@@ -49,6 +49,11 @@ def test_waits_grow_to_a_ceiling_and_begin_anew_with_an_edge_that_serves() -> No
     assert max(way.move_on() for _ in range(100)) > 7
 
 
+def test_days_without_an_edge_do_not_break_the_waiting() -> None:
+    way = route()
+    assert all(way.move_on() <= 8 for _ in range(20_000))
+
+
 def test_an_edge_that_refused_is_not_dialled_again() -> None:
     way = route()
     way.move_on()
