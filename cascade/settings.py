@@ -13,9 +13,12 @@ from typing import Any, TypeVar
 
 from .errors import SettingsError
 
-__all__ = ["check_choice", "check_int", "check_number", "from_mapping"]
+__all__ = ["MAX_MESSAGE_BYTES", "check_choice", "check_int", "check_number", "from_mapping"]
 
 T = TypeVar("T")
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""A message is at most so long, on every link and at both ends, where nothing else was set."""
 
 
 def check_number(field: str, value: float, *, low: float | None = None, high: float | None = None) -> None:

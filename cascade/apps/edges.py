@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from ..edge import EdgeServer
     from ..links.mqtt_presence import EdgePresence
-    from ..models.base import LanguageModel
 
 __all__ = ["about_edge", "edges"]
 
@@ -62,16 +61,18 @@ def edges(
             print(f"{edge.name:<20} {state:<8} {load:>5}  {edge.pool:<12} {edge.model}".rstrip())
 
 
-def about_edge(edge: EdgeServer, model: LanguageModel) -> Callable[[], Mapping[str, Any]]:
+def about_edge(edge: EdgeServer) -> Callable[[], Mapping[str, Any]]:
     """What `MqttListener(..., about=...)` asks now and then: model, numerics class, vocabulary, load."""
+
+    served = edge.engine.served
 
     def about() -> Mapping[str, Any]:
         return {
-            "model": model.numerics,
-            "numerics": model.numerics,
-            "vocab_fingerprint": model.vocab_fingerprint,
-            "context_length": model.context_length,
-            "num_sessions": edge.num_sessions,
+            "model": served.numerics,
+            "numerics": served.numerics,
+            "vocab_fingerprint": served.vocab_fingerprint,
+            "context_length": served.context_length,
+            "num_sessions": edge.health().num_sessions,
             "max_sessions": edge.settings.max_sessions,
         }
 

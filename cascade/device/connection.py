@@ -343,7 +343,9 @@ class Connection:
                 self._on_error(message)
             case Welcome():
                 self._on_welcome(message)
-            case Ping() | Pong() | Move():
+            case Move():
+                self._is_leaving = True
+            case Ping() | Pong():
                 pass
             case _:
                 log.warning("the edge sent a %s, which is not for a device", type(message).__name__)
@@ -371,6 +373,8 @@ class Connection:
             # A stream that is not served here waits; when none is, another edge may have room.
             if error.code in BUSY and self._route.num_edges > 1 and not self._serves_any():
                 self._is_leaving = True
+        elif error.code is ErrorCode.DRAINING:
+            self._is_leaving = True  # it would not have our HELLO
         elif error.alias is None:
             self.num_complaints += 1
             log.warning("the edge could not use a message of ours: %s: %s", error.code.name, error.text)

@@ -194,8 +194,11 @@ class BatchEngine:
         finally:
             for step in steps:
                 step.decode.is_running = False
+        step_s = self._now_s() - started_s
+        num_hints = sum(len(step.hints) for step in steps)
+        stats.add_step(seconds=step_s, num_rows=num_rows, num_texts=len(steps), num_hints=num_hints)
         if num_prefilled <= self.settings.max_fed_hints:
-            self.pass_s = self._now_s() - started_s
+            self.pass_s = step_s
         return picks
 
     def _pass(self, steps: list[PlannedStep]) -> list[int]:

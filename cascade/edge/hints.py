@@ -112,6 +112,13 @@ class HintBuffer:
         return True
 
     def _keep_early(self, hint: _EarlyHint) -> None:
+        """Only what could have a place in the chain: devices must not fill our memory with futures."""
+        room = max(0, self._head + self._max_tokens - hint.position)
+        if len(hint.tokens) > room:
+            self.num_dropped += len(hint.tokens) - room
+            hint = _EarlyHint(hint.position, hint.prefix_hash, hint.tokens[:room])
+        if not hint.tokens:
+            return
         self._early.append(hint)
         if len(self._early) > MAX_EARLY:
             self.num_dropped += len(self._early.pop(0).tokens)

@@ -7,11 +7,12 @@ behind one name: nobody above may know which, so sessions and server use what is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..decoding import Sampling
 from ..errors import EngineError
+from .histogram import COUNTS, SECONDS, Histogram
 
 __all__ = ["Committed", "DecodeRequest", "Engine", "EngineStats", "Served", "Text"]
 
@@ -66,6 +67,19 @@ class EngineStats:
     """Committed tokens that a device had guessed; the others were driven."""
     num_failed: int = 0
     """Texts that ended because a step failed."""
+    num_fed_hints: int = 0
+    """Hints that took part in a pass."""
+    step_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    """How long passes took."""
+    step_rows: Histogram = field(default_factory=lambda: Histogram(COUNTS))
+    step_texts: Histogram = field(default_factory=lambda: Histogram(COUNTS))
+
+    def add_step(self, *, seconds: float, num_rows: int, num_texts: int, num_hints: int) -> None:
+        """A pass is over."""
+        self.num_fed_hints += num_hints
+        self.step_s.add(seconds)
+        self.step_rows.add(num_rows)
+        self.step_texts.add(num_texts)
 
 
 class Text(Protocol):

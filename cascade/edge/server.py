@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Coroutine
+from typing import Any
 
-from ..decoding import Sampling
-from ..errors import CascadeError, EngineError, LinkClosed, MemoryExceeded, SettingsError, WireError
+from ..errors import CascadeError, EngineError, LinkClosed, WireError
 from ..links.base import Link, Listener
 from ..models.base import LanguageModel
 from ..models.runner import Runner
@@ -22,34 +21,38 @@ from ..wire import (
     Hint,
     Limits,
     Message,
+    Move,
     Open,
     Ping,
     Pong,
     Welcome,
 )
+from .accounts import Account, Accounts, QuotaOf
+from .admission import ENGINE_IS_DEAD, LEAST_RETRY_S
+from .counters import Counters
 from .engine import BatchEngine
-from .interface import Committed, DecodeRequest, Engine
-from .peer import Peer
-from .session import Session, SessionKey
+from .health import Health, judge
+from .interface import Engine
+from .peer import Authenticator, Peer
+from .sessions import Sessions
 from .settings import EdgeSettings
+from .verify import Verdict, Verifier, VerifyRequest
 
 __all__ = ["Authenticator", "EdgeServer"]
 
-TOMBSTONES_PER_SESSION = 4
-"""Sessions remembered, tombstones included, for each that may be open."""
-
-ENGINE_IS_DEAD = "the engine is dead; nothing is decoded here until its operator has started it again"
-
 log = logging.getLogger(__name__)
 
-Authenticator = Callable[[str, str], bool]
-"""(identity, token) -> may this device come in?"""
+LOOK_AFTER_LINKS_EVERY = 4
+"""Times in each timeout that links and leases are looked after."""
+LAST_WORDS_S = 0.1
+"""At the end of a drain, for what is on its way out."""
 
 
 class EdgeServer:
     """Serves devices: `async with EdgeServer.of(model, runner) as edge: edge.listen(listener)`.
 
-    Leaving hangs up.
+    Leaving hangs up. `authenticate` judges the token in HELLO; `quota_of` gives single identities quotas of
+    their own.
     """
 
     def __init__(
@@ -59,14 +62,18 @@ class EdgeServer:
         name: str = "edge",
         settings: EdgeSettings | None = None,
         authenticate: Authenticator | None = None,
+        quota_of: QuotaOf | None = None,
     ) -> None:
         self.name = name
         self.settings = settings or EdgeSettings()
+        self.counters = Counters()
         self.engine = engine
         self._authenticate = authenticate
         self._codec = Codec(engine.served.vocab_size, self.settings.max_message_bytes)
-        self._sessions: dict[SessionKey, Session] = {}
-        self._peers: dict[Session, Peer] = {}
+        self._accounts = Accounts(self.settings.quota, quota_of, self.counters)
+        self._sessions = Sessions(engine, self.settings, self._accounts, self.counters)
+        self._verifier = Verifier(engine, self._sessions)
+        self._peers: set[Peer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_leaving = False
         self._was_entered = False
@@ -80,17 +87,18 @@ class EdgeServer:
         name: str = "edge",
         settings: EdgeSettings | None = None,
         authenticate: Authenticator | None = None,
+        quota_of: QuotaOf | None = None,
     ) -> EdgeServer:
         """A server with a batch engine of its own for this model."""
         engine = BatchEngine(model, runner, settings)
-        return cls(engine, name=name, settings=settings, authenticate=authenticate)
+        return cls(engine, name=name, settings=settings, authenticate=authenticate, quota_of=quota_of)
 
     async def __aenter__(self) -> EdgeServer:
         if self._was_entered:
             raise CascadeError("this edge was entered before; make another one for another `async with`")
         self._was_entered = True
         self._spawn(self._run_engine(), name=f"{self.name}-engine")
-        self._spawn(self._end_leases(), name=f"{self.name}-leases")
+        self._spawn(self._look_after(), name=f"{self.name}-leases")
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
@@ -99,14 +107,175 @@ class EdgeServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    # For its operator
+
+    @property
+    def model_name(self) -> str:
+        return self.engine.served.numerics
+
     @property
     def num_sessions(self) -> int:
-        """Open sessions, tombstones not counted."""
-        return sum(session.text is not None for session in self._sessions.values())
+        """Open sessions, finished ones included, tombstones not."""
+        return sum(session.text is not None for session in self._sessions)
 
-    def listen(self, listener: Listener) -> None:
-        """Serve every device that dials this listener, beside those served already."""
-        self._spawn(self._accept(listener), name=f"{self.name}-accept")
+    @property
+    def num_links(self) -> int:
+        return len(self._peers)
+
+    def health(self) -> Health:
+        load, stalled_s = self._sessions.load(), self._sessions.stalled_s()
+        return Health(
+            state=judge(load, self.settings, stalled_s=stalled_s),
+            num_links=self.num_links,
+            num_sessions=load.num_running,
+            num_waiting=load.num_waiting,
+            oldest_wait_s=load.oldest_wait_s,
+            stalled_s=stalled_s,
+            step_s=self.engine.pass_s,
+        )
+
+    async def drain(self, within_s: float) -> bool:
+        """Take nobody new and send everybody away; True when nothing was cut short by the deadline."""
+        self._sessions.is_draining = True
+        move = Move(edge="", deadline_ms=round(within_s * 1000))
+        for peer in self._peers:
+            if peer.account is not None:
+                peer.tell(move)
+        try:
+            async with asyncio.timeout(within_s):
+                await self._sessions.nothing_runs.wait()
+        except TimeoutError:
+            return False
+        await asyncio.sleep(LAST_WORDS_S)
+        return True
+
+    # For devices
+
+    def listen(self, listener: Listener, *, authenticate: Authenticator | None = None) -> None:
+        """Serve every device that dials this listener, beside those served already.
+
+        `authenticate` stands for the server's own here: not every way in knows its devices already.
+        """
+        authenticate = authenticate or self._authenticate
+        self._spawn(self._accept(listener, authenticate), name=f"{self.name}-accept")
+
+    async def verify(self, identity: str, request: VerifyRequest) -> Verdict:
+        """Judge one draft, statelessly. Raises errors of ours that say what is wrong."""
+        account = self._accounts.of(identity, asyncio.get_running_loop().time())
+        return await self._verifier.verify(account, request)
+
+    async def _accept(self, listener: Listener, authenticate: Authenticator | None) -> None:
+        try:
+            while True:
+                link = await listener.accept()
+                self._spawn(self._serve(link, authenticate), name=f"{self.name}-peer")
+        except LinkClosed:
+            pass
+        finally:
+            await listener.close()
+
+    async def _serve(self, link: Link, authenticate: Authenticator | None) -> None:
+        peer = Peer(link, self._codec, self.counters, lambda: self.engine.pass_s, authenticate)
+        self.counters.num_links += 1
+        self._peers.add(peer)
+        try:
+            await peer.serve(self._handle)
+        finally:
+            self._peers.discard(peer)
+            if peer.account is not None:
+                peer.account.num_links -= 1
+            self._sessions.on_gone(peer)
+
+    def _handle(self, peer: Peer, data: bytes) -> None:
+        try:
+            message = self._codec.decode(data)
+        except WireError as error:
+            peer.complain(str(error))
+            return
+        if isinstance(message, Hello):
+            self._on_hello(peer, message)
+        elif peer.account is not None:
+            self._on_message(peer, peer.account, message)
+        # Before HELLO nothing counts: it was lost or overtaken, and the device says it again with its OPEN.
+
+    def _on_message(self, peer: Peer, account: Account, message: Message) -> None:
+        match message:
+            case Hint():
+                self._sessions.on_hint(peer, account, message)
+            case Open():
+                self._sessions.on_open(peer, account, message)
+            case Close():
+                self._sessions.on_close(peer, message)
+            case Ping():
+                peer.tell(Pong(nonce=message.nonce))
+            case _:
+                peer.complain(f"{type(message).__name__} is not for an edge")
+
+    def _on_hello(self, peer: Peer, hello: Hello) -> None:
+        identity = peer.link.peer or hello.identity
+        if peer.account is None:
+            refusal = self._why_not_welcome(identity, hello, peer.authenticate)
+            if refusal is not None:
+                self.counters.refused[refusal.code.name.lower()] += 1
+                peer.refuse(refusal)
+                return
+            peer.account = self._accounts.of(identity, asyncio.get_running_loop().time())
+            peer.account.num_links += 1
+        elif peer.account.identity != identity:
+            text = "a link belongs to one identity; open another one"
+            peer.refuse(Error(code=ErrorCode.UNAUTHORIZED, text=text))
+            return
+        peer.tell(self._welcome())
+
+    def _why_not_welcome(
+        self, identity: str, hello: Hello, authenticate: Authenticator | None
+    ) -> Error | None:
+        model = self.engine.served
+        if hello.version != PROTOCOL_VERSION:
+            text = f"this edge speaks version {PROTOCOL_VERSION} of the protocol, not {hello.version}"
+            return Error(code=ErrorCode.VERSION, text=text)
+        if authenticate is not None and not authenticate(identity, hello.token):
+            return Error(code=ErrorCode.UNAUTHORIZED, text="unknown identity or wrong token")
+        if hello.model and hello.model != model.numerics:
+            text = f"this edge serves {model.numerics!r}, not {hello.model!r}"
+            return Error(code=ErrorCode.MODEL, text=text)
+        is_same = (hello.vocab_fingerprint, hello.vocab_size) == (model.vocab_fingerprint, model.vocab_size)
+        if hello.vocab_fingerprint and not is_same:
+            text = "the draft's vocabulary is not the target's; use a draft made for this target"
+            return Error(code=ErrorCode.VOCABULARY, text=text)
+        retry_ms = round(LEAST_RETRY_S * 1000)
+        if self._sessions.is_draining:
+            text = "this edge is going down; try another edge"
+            return Error(code=ErrorCode.DRAINING, text=text, retry_after_ms=retry_ms)
+        num_links = sum(peer.account is not None for peer in self._peers)
+        if num_links >= self.settings.max_links:
+            text = f"{num_links} links are all that this edge takes"
+            return Error(code=ErrorCode.OVERLOADED, text=text, retry_after_ms=retry_ms)
+        account = self._accounts.of(identity, asyncio.get_running_loop().time())
+        if account.num_links >= account.quota.max_links:
+            text = f"your {account.num_links} links are all that one identity may have"
+            account.usage.num_refused += 1
+            return Error(code=ErrorCode.LIMIT, text=text, retry_after_ms=retry_ms)
+        return None
+
+    def _welcome(self) -> Welcome:
+        model, settings = self.engine.served, self.settings
+        return Welcome(
+            version=PROTOCOL_VERSION,
+            edge=self.name,
+            model=model.numerics,
+            vocab_fingerprint=model.vocab_fingerprint,
+            vocab_size=model.vocab_size,
+            numerics=model.numerics,
+            limits=Limits(
+                max_sessions=settings.max_sessions,
+                run_ahead=settings.run_ahead,
+                context_length=model.context_length,
+                max_message_bytes=settings.max_message_bytes,
+            ),
+        )
+
+    # What goes on by itself
 
     async def _run_engine(self) -> None:
         """The engine ends with us; if it ends before, every device is told."""
@@ -114,292 +283,27 @@ class EdgeServer:
             await self.engine.run()
         finally:
             if not self._is_leaving:
-                for session in tuple(self._sessions.values()):
-                    if session.text is not None:
-                        self._on_failure(session, EngineError(ENGINE_IS_DEAD))
+                self._sessions.fail_all(EngineError(ENGINE_IS_DEAD))
 
-    async def _accept(self, listener: Listener) -> None:
-        try:
-            while True:
-                self._spawn(self._serve(await listener.accept()), name=f"{self.name}-peer")
-        except LinkClosed:
-            pass
-        finally:
-            await listener.close()
-
-    async def _serve(self, link: Link) -> None:
-        peer = Peer(link, self._codec, lambda: self.engine.pass_s)
-        try:
-            await peer.serve(self._handle)
-        finally:
-            for session in peer.sessions.values():
-                if self._peers.get(session) is peer:
-                    del self._peers[session]
-
-    def _handle(self, peer: Peer, data: bytes) -> None:
-        try:
-            message = self._codec.decode(data)
-        except WireError as error:
-            peer.tell(Error(code=ErrorCode.BAD_MESSAGE, text=str(error)[:200]))
-            return
-        if isinstance(message, Hello):
-            self._on_hello(peer, message)
-        elif peer.identity is not None:
-            self._on_message(peer, peer.identity, message)
-        # Before HELLO nothing counts: it was lost or overtaken, and the device says it again with its OPEN.
-
-    def _on_message(self, peer: Peer, identity: str, message: Message) -> None:
-        match message:
-            case Hint():
-                self._on_hint(peer, message)
-            case Open():
-                self._on_open(peer, identity, message)
-            case Close():
-                self._on_close(peer, message)
-            case Ping():
-                peer.tell(Pong(nonce=message.nonce))
-            case _:
-                text = f"{type(message).__name__} is not for an edge"
-                peer.tell(Error(code=ErrorCode.BAD_MESSAGE, text=text))
-
-    def _on_hello(self, peer: Peer, hello: Hello) -> None:
-        model = self.engine.served
-        identity = peer.link.peer or hello.identity
-        if hello.version != PROTOCOL_VERSION:
-            text = f"this edge speaks version {PROTOCOL_VERSION} of the protocol, not {hello.version}"
-            peer.refuse(Error(code=ErrorCode.VERSION, text=text))
-        elif self._authenticate is not None and not self._authenticate(identity, hello.token):
-            peer.refuse(Error(code=ErrorCode.UNAUTHORIZED, text="unknown identity or wrong token"))
-        elif hello.model and hello.model != model.numerics:
-            text = f"this edge serves {model.numerics!r}, not {hello.model!r}"
-            peer.refuse(Error(code=ErrorCode.MODEL, text=text))
-        elif hello.vocab_fingerprint and (
-            hello.vocab_fingerprint != model.vocab_fingerprint or hello.vocab_size != model.vocab_size
-        ):
-            text = "the draft's vocabulary is not the target's; use a draft made for this target"
-            peer.refuse(Error(code=ErrorCode.VOCABULARY, text=text))
-        else:
-            peer.identity = identity
-            peer.tell(
-                Welcome(
-                    version=PROTOCOL_VERSION,
-                    edge=self.name,
-                    model=model.numerics,
-                    vocab_fingerprint=model.vocab_fingerprint,
-                    vocab_size=model.vocab_size,
-                    numerics=model.numerics,
-                    limits=Limits(
-                        max_sessions=self.settings.max_sessions,
-                        run_ahead=self.settings.run_ahead,
-                        context_length=model.context_length,
-                        max_message_bytes=self.settings.max_message_bytes,
-                    ),
-                )
-            )
-
-    def _on_open(self, peer: Peer, identity: str, message: Open) -> None:
-        session = self._sessions.get((identity, message.session))
-        owner = peer.sessions.get(message.alias)
-        if any(known is not None and message.generation < known.generation for known in (session, owner)):
-            return  # an older OPEN that was overtaken
-        request, refusal = self._read_request(message)
-        if request is None:
-            self._refuse_open(peer, message, *refusal)
-        elif not self.engine.is_alive:
-            self._refuse_open(peer, message, ErrorCode.INTERNAL, ENGINE_IS_DEAD)
-        elif session is None:
-            self._open_new(peer, identity, message, request)
-        elif session.was_closed:
-            self._refuse_open(peer, message, ErrorCode.CLOSED, "this session was closed; choose a new id")
-        elif not session.is_same_request(request):
-            self._refuse_open(peer, message, ErrorCode.SETTINGS_DIFFER, "this session has other settings")
-        elif message.generation > session.generation:
-            self._start(session, peer, message, request)
-        elif session.text is not None:
-            session.repeat_answer()  # a duplicate, or our answer was lost
-            peer.commit(session)
-
-    def _open_new(self, peer: Peer, identity: str, message: Open, request: DecodeRequest) -> None:
-        if self.num_sessions >= self.settings.max_sessions:
-            self._refuse_open(peer, message, ErrorCode.OVERLOADED, "too many open sessions", 1000)
-            return
-        session = Session(
-            (identity, message.session),
-            alias=message.alias,
-            generation=message.generation,
-            request=request,
-            now_s=asyncio.get_running_loop().time(),
-        )
-        self._bury_oldest()
-        self._sessions[session.key] = session
-        self._start(session, peer, message, request)
-
-    def _read_request(self, message: Open) -> tuple[DecodeRequest | None, tuple[ErrorCode, str]]:
-        """The part of an OPEN that decides the text, or why it is refused."""
-        nothing = (ErrorCode.BAD_MESSAGE, "")
-        if not 1 <= message.prompt_length <= len(message.tokens):
-            return None, (ErrorCode.BAD_MESSAGE, "the prompt is empty, or longer than the tokens sent")
-        context_length = self.engine.served.context_length
-        if message.prompt_length >= context_length:
-            text = f"a prompt of {message.prompt_length} tokens fills the context of {context_length}"
-            return None, (ErrorCode.CONTEXT, text)
-        try:
-            sampling = Sampling(
-                temperature=message.temperature,
-                top_k=message.top_k,
-                top_p=message.top_p,
-                min_p=message.min_p,
-                seed=message.seed,
-            )
-        except SettingsError as error:
-            return None, (ErrorCode.BAD_MESSAGE, str(error))
-        request = DecodeRequest(
-            prompt=message.tokens[: message.prompt_length],
-            sampling=sampling,
-            stop_ids=frozenset(message.stop_ids),
-            length_limit=min(message.prompt_length + message.max_new_tokens, context_length),
-        )
-        if len(message.tokens) > request.length_limit:
-            return None, (ErrorCode.LIMIT, "more tokens sent than the session may have")
-        return request, nothing
-
-    def _start(self, session: Session, peer: Peer, message: Open, request: DecodeRequest) -> None:
-        """Open the text at the engine, or resume it, and answer at once."""
-        if session.text is None:
-            text = self.engine.open(
-                request,
-                message.tokens,
-                owner=session.identity,
-                patience_s=message.patience_s,
-                on_commit=lambda committed: self._on_commit(session, committed),
-                on_failure=lambda error: self._on_failure(session, error),
-            )
-        else:
-            text = session.text
-            self.engine.resume(text, message.tokens, patience_s=message.patience_s)
-        owner = peer.sessions.get(message.alias)
-        if owner is not None and owner is not session:
-            self._close(owner)  # the device gave the alias to a new session
-        self._detach(session)
-        session.alias = message.alias
-        session.last_heard_s = asyncio.get_running_loop().time()
-        session.attach(text, len(message.tokens), message.generation)
-        peer.sessions[session.alias] = session
-        self._peers[session] = peer
-        peer.commit(session)
-
-    def _detach(self, session: Session) -> None:
-        """It is not this link's any more, if it was anybody's."""
-        peer = self._peers.pop(session, None)
-        if peer is not None:
-            peer.forget(session)
-
-    def _on_hint(self, peer: Peer, hint: Hint) -> None:
-        session = peer.sessions.get(hint.alias)
-        is_asleep = session is not None and session.text is None and not session.was_closed
-        if session is None or is_asleep or hint.generation > session.generation:
-            # We restarted, its lease ended, or the OPEN was lost: the device opens again with all its tokens.
-            if peer.may_say_unknown(hint.alias, hint.generation, asyncio.get_running_loop().time()):
-                peer.tell(
-                    Error(
-                        code=ErrorCode.UNKNOWN_SESSION,
-                        text="open it again",
-                        alias=hint.alias,
-                        generation=hint.generation,
-                    )
-                )
-            return
-        text = session.text
-        if text is None or hint.generation < session.generation:
-            return
-        now_s = asyncio.get_running_loop().time()
-        session.last_heard_s = now_s
-        self.engine.acknowledge(text, hint.known)
-        if hint.stamp_ms is not None:
-            session.note_stamp(hint.stamp_ms, now_s)
-        if hint.tokens:
-            self.engine.hint(text, hint.position, hint.prefix_hash, hint.tokens)
-        elif hint.position > hint.known:
-            session.repeat_from(max(hint.known, text.prompt_length))
-            peer.commit(session)
-
-    def _on_close(self, peer: Peer, message: Close) -> None:
-        session = peer.sessions.get(message.alias)
-        if session is not None and message.generation >= session.generation:
-            session.was_closed = True
-            self._close(session)
-
-    def _on_commit(self, session: Session, committed: Committed) -> None:
-        session.note_commit(committed)
-        peer = self._peers.get(session)
-        if peer is not None:
-            peer.commit(session)
-
-    def _on_failure(self, session: Session, error: EngineError) -> None:
-        peer = self._peers.get(session)
-        if peer is not None:
-            peer.tell(
-                Error(
-                    code=ErrorCode.LIMIT if isinstance(error, MemoryExceeded) else ErrorCode.INTERNAL,
-                    text=str(error)[:200],
-                    alias=session.alias,
-                    generation=session.generation,
-                )
-            )
-        self._close(session)
-
-    def _close(self, session: Session) -> None:
-        """Leave a tombstone, so that a late duplicate of its OPEN does not bring it back."""
-        peer = self._peers.get(session)
-        if peer is not None:
-            peer.hush(session)
-        if session.text is not None:
-            self.engine.close(session.text)
-            session.text = None
-
-    async def _end_leases(self) -> None:
-        """Close what is silent for a lease; forget tombstones after another."""
+    async def _look_after(self) -> None:
+        """End leases, hang up on links that only sit there, forget who is gone."""
+        settings = self.settings
         loop = asyncio.get_running_loop()
-        lease_s = self.settings.lease_s
+        shortest_s = min(settings.lease_s, settings.hello_timeout_s, settings.send_timeout_s)
         while True:
-            await asyncio.sleep(lease_s / 4)
+            await asyncio.sleep(shortest_s / LOOK_AFTER_LINKS_EVERY)
             now_s = loop.time()
-            for session in tuple(self._sessions.values()):
-                silent_s = now_s - session.last_heard_s
-                if silent_s > 2 * lease_s:
-                    self._forget(session)
-                elif silent_s > lease_s:
-                    self._close(session)
+            self._sessions.end_leases(now_s)
+            self._accounts.forget_idle(now_s)
+            for peer in tuple(self._peers):
+                reason = peer.why_cut(now_s, settings)
+                if reason is not None:
+                    self.counters.cut[reason] += 1
+                    log.info("hanging up on a link of %s: %s", peer.identity or "nobody", reason)
+                    self._spawn(peer.link.close(), name=f"{self.name}-cut")
 
-    def _bury_oldest(self) -> None:
-        """Tombstones are bounded too: whoever opens and closes for ever loses the oldest of them early."""
-        excess = len(self._sessions) - TOMBSTONES_PER_SESSION * self.settings.max_sessions
-        if excess >= 0:
-            over = (session for session in self._sessions.values() if session.text is None)
-            for session in list(itertools.islice(over, excess + 1)):
-                self._forget(session)
-
-    def _forget(self, session: Session) -> None:
-        self._close(session)
-        self._sessions.pop(session.key, None)
-        self._detach(session)
-
-    @staticmethod
-    def _refuse_open(
-        peer: Peer, message: Open, code: ErrorCode, text: str, retry_after_ms: int | None = None
-    ) -> None:
-        peer.tell(
-            Error(
-                code=code,
-                text=text,
-                alias=message.alias,
-                generation=message.generation,
-                retry_after_ms=retry_after_ms,
-            )
-        )
-
-    def _spawn(self, coroutine: object, *, name: str) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(coroutine, name=name)  # type: ignore[arg-type]
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._on_task_done)
 

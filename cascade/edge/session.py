@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..wire import Commit
 from .interface import Committed, DecodeRequest, Text
 
-__all__ = ["Session", "SessionKey"]
+__all__ = ["Session", "SessionKey", "SessionRecord"]
 
 SessionKey = tuple[str, bytes]
 """(identity, session id chosen by the device). Nobody reaches a session by its id alone."""
@@ -16,6 +18,22 @@ MAX_REPEATED_TAIL = 64
 """Unacknowledged tokens that a COMMIT repeats on a link that was seen to lose messages."""
 REPEATS_AFTER_LOSS = 32
 """Commits that repeat their tail after a loss was seen."""
+
+
+@dataclass(slots=True)
+class SessionRecord:
+    """What a log may say of a session afterwards: figures, and nothing of its text."""
+
+    opened_s: float
+    num_prompt: int
+    first_token_s: float | None = None
+    """Since it was opened."""
+    num_tokens: int = 0
+    num_hinted: int = 0
+    num_opens: int = 0
+    queued_bytes: int = 0
+    """While it waits for its first pass."""
+    is_logged: bool = False
 
 
 class Session:
@@ -34,6 +52,9 @@ class Session:
         self.was_closed = False
         """By its device: it does not come back. After a silence it may, in a newer generation."""
         self.last_heard_s = now_s
+        self.last_step_s = now_s
+        self.patience_s = 0.0
+        self.record = SessionRecord(opened_s=now_s, num_prompt=len(request.prompt))
         self._sent = 0
         self._num_hinted = 0
         self._owes_answer = True
@@ -56,8 +77,14 @@ class Session:
         self._num_hinted = 0
         self._owes_answer = True
 
-    def note_commit(self, committed: Committed) -> None:
+    def note_commit(self, committed: Committed, now_s: float) -> None:
         self._num_hinted += committed.num_hinted
+        self.last_step_s = now_s
+        record = self.record
+        if record.first_token_s is None:
+            record.first_token_s = now_s - record.opened_s
+        record.num_tokens += len(committed.tokens)
+        record.num_hinted += committed.num_hinted
 
     def note_stamp(self, stamp_ms: int, now_s: float) -> None:
         """The newest stamp is echoed with the next commit, and how long it was held."""

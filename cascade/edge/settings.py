@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import SettingsError
-from ..settings import check_int, check_number
+from ..settings import MAX_MESSAGE_BYTES, check_int, check_number
+from .quota import Quota
 
 __all__ = ["EdgeSettings"]
 
@@ -29,14 +30,26 @@ class EdgeSettings:
     Whoever begins with one may learn that somebody did so lately."""
     max_patience_s: float = 3600.0
     """A wish for more patience than this is cut."""
+    max_links: int = 4096
+    """Links of all devices; beyond it one that says HELLO is refused."""
     max_sessions: int = 1024
-    """Open sessions; beyond it an OPEN is refused."""
+    """Sessions of all devices that still want tokens; beyond it an OPEN is refused."""
+    max_waiting: int = 256
+    """Sessions that wait for their first token; beyond it an OPEN is refused."""
+    max_wait_s: float = 10.0
+    """An edge whose sessions wait longer than this is drowning: it refuses and says so."""
     run_ahead: int = 256
     """Tokens the edge commits beyond what the device is known to have."""
-    max_message_bytes: int = 1 << 20
+    max_message_bytes: int = MAX_MESSAGE_BYTES
     """Larger messages are refused unread; at least what the edge's own longest commit takes."""
     lease_s: float = 60.0
     """A session whose device is silent for this long is closed; its tombstone stays as long again."""
+    hello_timeout_s: float = 10.0
+    """A link that has not said a valid HELLO by then is closed."""
+    send_timeout_s: float = 20.0
+    """A link that takes nothing for this long is closed; its sessions may come back on another."""
+    quota: Quota = field(default_factory=Quota)
+    """Of every identity that has none of its own."""
 
     def __post_init__(self) -> None:
         check_int("max_fed_hints", self.max_fed_hints, low=0)
@@ -47,7 +60,12 @@ class EdgeSettings:
         if not all(self.public_prefixes):
             raise SettingsError("public_prefixes", "one of them is empty, which would make everything public")
         check_number("max_patience_s", self.max_patience_s, low=0)
+        check_int("max_links", self.max_links, low=1)
         check_int("max_sessions", self.max_sessions, low=1)
+        check_int("max_waiting", self.max_waiting, low=1)
+        check_number("max_wait_s", self.max_wait_s, low=0.001)
         check_int("run_ahead", self.run_ahead, low=1)
         check_int("max_message_bytes", self.max_message_bytes, low=8192)
         check_number("lease_s", self.lease_s, low=0.001)
+        check_number("hello_timeout_s", self.hello_timeout_s, low=0.001)
+        check_number("send_timeout_s", self.send_timeout_s, low=0.001)

@@ -8,28 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from types import TracebackType
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from ..errors import LinkClosed, LinkUnavailable, RefusedError, SettingsError
+from ..settings import MAX_MESSAGE_BYTES
 from .base import Link
 from .inbox import Inbox
 
-__all__ = ["LINK_PATH", "Identify", "WebSocketDialer", "WebSocketListener"]
+__all__ = [
+    "LINK_PATH",
+    "Identify",
+    "WebSocketDialer",
+    "WebSocketListener",
+    "bearer_token",
+    "certificate_name",
+]
 
 LINK_PATH = "/v1/link"
-MAX_MESSAGE_BYTES = 1 << 20
 HEARTBEAT_S = 20.0
 DIAL_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 10.0
+"""A connection that has not asked for anything by then, or by twice that, is cut."""
 CLOSE_TIMEOUT_S = 1.0
 """How long a polite goodbye may take; afterwards the socket is cut."""
 MAX_ARRIVALS = 64
 """Devices that have connected and were not accepted yet; more are told to come back."""
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Identify = Callable[[str], str | None]
 """Bearer token -> the identity that it stands for; None: nobody's."""
 
@@ -92,11 +103,28 @@ class WebSocketDialer:
         return _WebSocketLink(socket, peer="", session=session)
 
 
+def bearer_token(request: web.Request) -> str:
+    """The token that a request brings; empty when it brings none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def certificate_name(request: web.Request) -> str:
+    """Who the client's certificate says it is (its common name); empty without one."""
+    certificate: dict[str, Any] | None = request.get_extra_info("peercert")
+    for part in (certificate or {}).get("subject", ()):
+        for key, value in part:
+            if key == "commonName":
+                return str(value)
+    return ""
+
+
 class WebSocketListener:
     """An edge's ear on HTTP: `async with WebSocketListener() as listener: edge.listen(listener)`.
 
     With `identify`, a device has to bring a bearer token, and its identity is what the token stands for,
-    whatever it says about itself. Port 0 takes a free one; `url` says which.
+    whatever it says about itself; without, it is what its certificate says, where it has one. Port 0 takes
+    a free one; `url` says which. `routes` are others' pages on the same port.
     """
 
     def __init__(
@@ -106,13 +134,23 @@ class WebSocketListener:
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
         identify: Identify | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        request_timeout_s: float = REQUEST_TIMEOUT_S,
+        routes: Iterable[web.RouteDef] = (),
     ) -> None:
         self._host = host
         self._port = port
         self._ssl_context = ssl_context
         self._identify = identify
+        self._max_message_bytes = max_message_bytes
+        self._request_timeout_s = request_timeout_s
+        self._routes = tuple(routes)
         self._arrivals: Inbox[Link] = Inbox(MAX_ARRIVALS)
-        self._links: set[_WebSocketLink] = set()
+        self._spoke: set[web.RequestHandler] = set()
+        """Connections that have asked for something."""
+        self._watch: asyncio.Task[None] | None = None
+        self._links: dict[_WebSocketLink, str] = {}
+        """And the token that each came in with."""
         self._runner: web.AppRunner | None = None
 
     @property
@@ -123,8 +161,9 @@ class WebSocketListener:
         return f"{scheme}://{host}:{self._port}{LINK_PATH}"
 
     async def __aenter__(self) -> WebSocketListener:
-        app = web.Application()
+        app = web.Application(client_max_size=self._max_message_bytes, middlewares=[self._note])
         app.router.add_get(LINK_PATH, self._serve)
+        app.router.add_routes(self._routes)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_TIMEOUT_S)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._ssl_context)
@@ -137,6 +176,7 @@ class WebSocketListener:
                 f"cannot listen on {self._host}:{self._port}: {reason}; choose another port, or 0 for any"
             ) from None
         self._port = self._runner.addresses[0][1]
+        self._watch = asyncio.create_task(self._cut_mute(self._runner), name="http-watch")
         return self
 
     async def __aexit__(
@@ -153,38 +193,68 @@ class WebSocketListener:
     async def close(self) -> None:
         """Stop listening and hang up on everybody."""
         self._arrivals.close()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
         await asyncio.gather(*(link.close() for link in tuple(self._links)))
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
 
+    async def hang_up_on_strangers(self) -> None:
+        """Tokens were revoked, or stand for somebody else: end the links that came in with them."""
+        identify = self._identify
+        if identify is not None:
+            strangers = [link for link, token in self._links.items() if identify(token) != link.peer]
+            await asyncio.gather(*(link.close() for link in strangers))
+
+    @web.middleware
+    async def _note(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._spoke.add(request.protocol)
+        return await handler(request)
+
+    async def _cut_mute(self, runner: web.AppRunner) -> None:
+        """Whoever connects and asks for nothing holds a file of ours, and there are only so many."""
+        mute: set[web.RequestHandler] = set()
+        while runner.server is not None:
+            await asyncio.sleep(self._request_timeout_s)
+            connections = set(runner.server.connections)
+            self._spoke &= connections
+            for connection in connections - self._spoke:
+                if connection in mute and connection.transport is not None:
+                    connection.transport.abort()
+            mute = connections - self._spoke
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        peer = ""
+        token = ""
+        peer: str | None = certificate_name(request)
         if self._identify is not None:
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            known = self._identify(token.strip()) if scheme.lower() == "bearer" else None
-            if known is None:
-                return web.Response(
-                    status=HTTPStatus.UNAUTHORIZED,
-                    headers={"WWW-Authenticate": "Bearer"},
-                    text="a bearer token that this edge knows is needed\n",
-                )
-            peer = known
+            token = bearer_token(request)
+            peer = self._identify(token)
+        if peer is None:
+            return web.Response(
+                status=HTTPStatus.UNAUTHORIZED,
+                headers={"WWW-Authenticate": "Bearer"},
+                text="a bearer token that this edge knows is needed\n",
+            )
         socket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES, timeout=CLOSE_TIMEOUT_S
+            heartbeat=HEARTBEAT_S,
+            max_msg_size=self._max_message_bytes,
+            timeout=CLOSE_TIMEOUT_S,
+            compress=False,  # packed tokens do not shrink, and unpacking is work that strangers could order
         )
         if not socket.can_prepare(request).ok:
             return web.Response(status=HTTPStatus.UPGRADE_REQUIRED, text="this is a WebSocket endpoint\n")
         await socket.prepare(request)
-        link = _WebSocketLink(socket, peer=peer)
+        link = _WebSocketLink(socket, peer=peer, transport=request.transport)
         if not self._arrivals.offer(link):
             await socket.close(code=aiohttp.WSCloseCode.TRY_AGAIN_LATER)
             return socket
-        self._links.add(link)
+        self._links[link] = token
         try:
             await link.wait_closed()
         finally:
-            self._links.discard(link)
+            del self._links[link]
         return socket
 
 
@@ -197,10 +267,12 @@ class _WebSocketLink:
         *,
         peer: str,
         session: aiohttp.ClientSession | None = None,
+        transport: asyncio.Transport | None = None,
     ) -> None:
         self.peer = peer
         self._socket = socket
         self._session = session
+        self._transport = transport
         self._closed = asyncio.Event()
 
     async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
@@ -221,14 +293,18 @@ class _WebSocketLink:
         raise LinkClosed("the link was closed")
 
     async def close(self) -> None:
+        """Say goodbye; whoever does not read it is cut, or its unsent bytes would stay for ever."""
         if self._closed.is_set():
             return
         self._closed.set()
         try:
-            await self._socket.close()
-        except (aiohttp.ClientError, ConnectionError, RuntimeError):
-            pass  # it was gone already
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
+                await self._socket.close()
+        except (aiohttp.ClientError, ConnectionError, RuntimeError, TimeoutError):
+            pass  # it was gone already, or does not listen
         finally:
+            if self._transport is not None:
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
             if self._session is not None:
                 await self._session.close()
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgpack
 
 from ..errors import SettingsError, WireError
+from ..settings import MAX_MESSAGE_BYTES
 from .control import CONTROL_LAYOUTS
 from .layout import Layout, Values
 from .messages import Message
@@ -33,7 +34,7 @@ class Codec:
 
     __slots__ = ("_pack", "_tokens", "max_message_bytes")
 
-    def __init__(self, vocab_size: int, max_message_bytes: int = 1 << 20) -> None:
+    def __init__(self, vocab_size: int, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         if type(max_message_bytes) is not int or max_message_bytes < 1:
             raise SettingsError("max_message_bytes", f"must be a positive integer, not {max_message_bytes!r}")
         self._tokens = TokenPacker(vocab_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 
@@ -74,6 +75,26 @@ async def test_a_plain_request_is_told_what_this_is() -> None:
     ):
         assert answer.status == 426
         assert "WebSocket" in await answer.text()
+
+
+async def test_a_connection_that_asks_for_nothing_is_cut() -> None:
+    async with WebSocketListener(request_timeout_s=0.1) as listener:
+        host, port = listener.url.removeprefix("ws://").partition("/")[0].split(":")
+        device, edge = await asyncio.gather(WebSocketDialer(listener.url)(), listener.accept())
+        mute, mute_writer = await asyncio.open_connection(host, int(port))
+        slow, slow_writer = await asyncio.open_connection(host, int(port))
+        slow_writer.write(b"GET /v1/link HTTP/1.1\r\nHost: x\r\nX-Head")  # and never the rest
+        async with asyncio.timeout(5):
+            for reader in (mute, slow):
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+        for writer in (mute_writer, slow_writer):
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        await device.send(b"links that were opened stay open")
+        assert await edge.receive() == b"links that were opened stay open"
+        await device.close()
 
 
 async def test_a_port_in_use_is_explained() -> None:

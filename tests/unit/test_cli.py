@@ -28,6 +28,7 @@ COMMANDS: list[list[str]] = [
     ["models", "list"],
     ["models", "fetch"],
     ["models", "info"],
+    ["serve"],
 ]
 
 FIGURES = {

@@ -86,7 +86,7 @@ class Place:
         assert self.draft.held == set(), "a cache on the device"
         assert self.target.held == set(), "a cache at the edge"
         assert server.num_sessions == 0
-        assert server._sessions == {}, "a tombstone"
+        assert list(server._sessions) == [], "a tombstone"
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
         timers = [timer for _, _, timer in loop._timers if not timer.cancelled()]

@@ -1,0 +1,86 @@
+"""`cascade serve` as the command line sees it. Imports are late, as in `cli.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["serve"]
+
+
+def serve(
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="REF", help="A bundled name, a folder, a .gguf file, a hub id; or 'synthetic' to try it."
+        ),
+    ],
+    http: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+    ] = "127.0.0.1:8080",
+    mqtt: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar="CASCADE_MQTT",
+            help="Listen at this broker too: mqtt://user:password@host:port, or mqtts:// for TLS.",
+        ),
+    ] = "",
+    mqtt_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With mqtts://, the CA that the broker's certificate is of."),
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What devices call this edge.")] = "edge",
+    tokens: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Identities and their bearer tokens (TOML); read again on change."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate chain; read again on change.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Let in only clients with a certificate of this CA.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Limits and quotas (TOML); see docs/edge.md.")
+    ] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="How long sessions may go on once it is told to stop.")
+    ] = 30.0,
+    dtype: Annotated[str, typer.Option(help="What the model computes in.")] = "bfloat16",
+    exact: Annotated[bool, typer.Option("--exact", help="Results that no batch changes; slower.")] = False,
+    threads: Annotated[int, typer.Option(min=0, help="Threads to compute with; 0 lets torch choose.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print where it listens as JSON.")] = False,
+) -> None:
+    """Serve a model to devices, until Ctrl-C or SIGTERM.
+
+    One port has it all: links at /v1/link, POST /v1/verify, /health and /metrics. Sessions are logged to
+    standard error, a line of JSON each. SIGHUP reads tokens and certificates again.
+
+    \b
+    Example:
+      cascade serve --model smollm2-135m --http 0.0.0.0:8080 --tokens tokens.toml
+    """
+    from ..edge import EdgeSettings
+    from .serve import main
+    from .serving.options import ServeOptions, parse_address, read_config
+
+    host, port = parse_address(http)
+    options = ServeOptions(
+        name=name,
+        host=host,
+        port=port,
+        mqtt=mqtt,
+        mqtt_ca=mqtt_ca,
+        tokens=tokens,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        client_ca=client_ca,
+        drain_s=drain_seconds,
+        edge=EdgeSettings() if config is None else read_config(config),
+    )
+    code = main(model, options, dtype=dtype, exact=exact, num_threads=threads or None, json_output=as_json)
+    raise typer.Exit(code)
