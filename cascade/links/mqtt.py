@@ -26,6 +26,7 @@ from .inbox import Inbox
 from .mqtt_client import Account, Arrival, BrokerClient, MqttSettings
 from .mqtt_frames import (
     FRAME_VERSION,
+    LINK_BITS,
     ROOT,
     Frame,
     Kind,
@@ -130,7 +131,7 @@ class _DeviceEnd:
         self._client = client
         self._settings = settings
         self._device = device
-        self._number = secrets.randbits(32)
+        self._number = secrets.randbits(LINK_BITS)
         self._edge: str | None = None
         self._link: MqttLink | None = None
         self._answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -189,6 +190,8 @@ class _DeviceEnd:
             if arrival.payload == OFFLINE:
                 text = f"cannot reach edge {self._edge!r}: the broker says that it is offline"
                 self._give_up(LinkUnavailable(text))
+            elif self._link is not None and not arrival.is_retained:
+                self._link.lose()  # it has come anew, and knows nothing of us
             return
         try:
             frame = Frame.decode(arrival.payload)
@@ -361,7 +364,7 @@ class MqttListener:
             case ["edges", self.name, "in", device] | ["pool", self._pool, "open", device]:
                 self._on_payload(device, arrival.payload)
             case ["devices", device, "status"]:
-                if arrival.payload == OFFLINE and not arrival.is_retained:
+                if not arrival.is_retained:  # it went, or it has come anew and will dial
                     self._drop(device)
             case ["edges", self.name, "status"]:
                 is_wrong = arrival.payload == OFFLINE and not arrival.is_retained

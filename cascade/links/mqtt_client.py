@@ -146,7 +146,7 @@ class Account:
 
     async def connect(self, *, will: aiomqtt.Will | None = None) -> BrokerClient:
         """Raises `LinkUnavailable` where no broker answers, and `RefusedError` where it does not want us."""
-        client: aiomqtt.Client | None = None
+        client: _Client | None = None
         try:
             is_v5 = await self._speaks_v5()
             client = self._client(is_v5, will)
@@ -168,8 +168,8 @@ class Account:
                 self._is_v5 = await speaks_v5(self.host, self.port, self.ssl_context)
         return self._is_v5
 
-    def _client(self, is_v5: bool, will: aiomqtt.Will | None) -> aiomqtt.Client:
-        client = aiomqtt.Client(
+    def _client(self, is_v5: bool, will: aiomqtt.Will | None) -> _Client:
+        client = _Client(
             self.host,
             self.port,
             username=self.username,
@@ -237,7 +237,7 @@ async def speaks_v5(host: str, port: int, ssl_context: ssl.SSLContext | None) ->
 class BrokerClient:
     """A connection that is up, until it is lost; it does not come back."""
 
-    def __init__(self, client: aiomqtt.Client, *, is_v5: bool) -> None:
+    def __init__(self, client: _Client, *, is_v5: bool) -> None:
         self.is_v5 = is_v5
         self.num_dropped = 0
         """Answers that found no room."""
@@ -248,6 +248,7 @@ class BrokerClient:
         """
         self._unacknowledged = asyncio.Semaphore(MAX_UNACKNOWLEDGED)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._aliases: dict[str, int] = {}
 
     async def subscribe(self, filters: Sequence[str]) -> None:
         """All of them, at QoS 1. Raises `RefusedError` where the broker grants one of them not."""
@@ -260,12 +261,26 @@ class BrokerClient:
                 raise RefusedError("unauthorized", f"the broker's access list does not let us read {name}")
 
     async def publish(
-        self, topic: str, payload: bytes | str, *, qos: int = 0, is_retained: bool = False, expiry_s: int = 0
+        self,
+        topic: str,
+        payload: bytes | str,
+        *,
+        qos: int = 0,
+        is_retained: bool = False,
+        expiry_s: int = 0,
+        is_frequent: bool = False,
     ) -> None:
-        """Wait until the socket took it (QoS 0), or the broker has it (QoS 1). Raises `LinkClosed`."""
+        """Wait until the socket took it (QoS 0), or the broker has it (QoS 1). Raises `LinkClosed`.
+
+        A topic that is frequent is said once, and a number stands for it from then on, where the broker
+        allows it.
+        """
         if self._is_lost:
             raise LinkClosed("the connection to the broker is gone")
-        properties = _expiring(expiry_s) if expiry_s and self.is_v5 else None
+        properties: Properties | None = None
+        if self.is_v5:
+            alias, topic = self._alias(topic) if is_frequent else (0, topic)
+            properties = _properties(expiry_s, alias)
         try:
             async with asyncio.timeout(None) as wait:
                 self._waits.add(wait)
@@ -275,6 +290,16 @@ class BrokerClient:
                     self._waits.discard(wait)
         except (aiomqtt.MqttError, TimeoutError) as error:
             raise LinkClosed(f"the connection to the broker is gone: {error}") from None
+
+    def _alias(self, topic: str) -> tuple[int, str]:
+        """The number that stands for a topic, and what of the topic has to be said."""
+        alias = self._aliases.get(topic)
+        if alias is not None:
+            return alias, ""
+        if len(self._aliases) >= self._client.topic_alias_maximum:
+            return 0, topic
+        alias = self._aliases[topic] = len(self._aliases) + 1
+        return alias, topic
 
     async def hand_over(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1 and return when it is on its way: what is sent next need not wait a round trip."""
@@ -337,9 +362,31 @@ class BrokerClient:
             task.exception()  # the connection is gone: the pump says so
 
 
-def _expiring(expiry_s: int) -> Properties:
+class _Client(aiomqtt.Client):
+    """aiomqtt does not tell what the broker says about itself."""
+
+    topic_alias_maximum = 0
+
+    def _on_connect(
+        self,
+        client: Any,
+        userdata: Any,
+        flags: Any,
+        reason_code: Any,
+        properties: Properties | None = None,
+    ) -> None:
+        self.topic_alias_maximum = getattr(properties, "TopicAliasMaximum", 0)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+
+def _properties(expiry_s: int, alias: int) -> Properties | None:
+    if not (expiry_s or alias):
+        return None
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.MessageExpiryInterval = expiry_s
+    if expiry_s:
+        properties.MessageExpiryInterval = expiry_s
+    if alias:
+        properties.TopicAlias = alias
     return properties
 
 

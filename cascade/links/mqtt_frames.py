@@ -1,11 +1,11 @@
-"""What travels in MQTT payloads: seven bytes in front of each message, and the topics they go to.
+"""What travels in MQTT payloads: a few bytes in front of each message, and the topics they go to.
 
-    kind     1 byte
-    link     4 bytes, big-endian: the number that the device drew for this link
-    number   2 bytes, big-endian: of a message, or a version
-    body     the rest
+    DATA: 0x80 + number   1 byte     every other kind: kind     1 byte
+          link            2 bytes                      link     2 bytes
+          the message                                  number   1 byte
+                                                       body     the rest
 
-`docs/mqtt.md` says what each kind is for.
+All big-endian. `docs/mqtt.md` says what each kind is for.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ..errors import SettingsError, WireError
 __all__ = [
     "FRAME_VERSION",
     "HEADER_BYTES",
+    "LINK_BITS",
+    "NUMBERS",
     "ROOT",
     "Frame",
     "Kind",
@@ -34,8 +36,14 @@ __all__ = [
 ROOT = "cascade/v1"
 FRAME_VERSION = 1
 
-_HEADER = struct.Struct(">BIH")
-HEADER_BYTES = _HEADER.size
+NUMBERS = 128
+"""Messages are numbered modulo this."""
+LINK_BITS = 16
+
+_DATA = struct.Struct(">BH")
+_OTHER = struct.Struct(">BHB")
+HEADER_BYTES = _DATA.size
+"""In front of a message."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@=-]{0,63}")
 
 
@@ -49,7 +57,7 @@ class Kind(enum.IntEnum):
     REFUSE = 3
     """Edge: it is not; the body says why (version)."""
     DATA = 4
-    """A message (its number)."""
+    """A message (its number). On the wire it is any first byte from 0x80 on."""
     ROOM = 5
     """All messages up to this one were read (its number)."""
     PROBE = 6
@@ -68,16 +76,21 @@ class Frame:
     body: bytes = b""
 
     def encode(self) -> bytes:
-        return _HEADER.pack(self.kind, self.link, self.number) + self.body
+        if self.kind is Kind.DATA:
+            return _DATA.pack(NUMBERS + self.number, self.link) + self.body
+        return _OTHER.pack(self.kind, self.link, self.number) + self.body
 
     @classmethod
     def decode(cls, data: bytes) -> Frame:
         """Raises `WireError` for anything that is no frame."""
-        if len(data) < HEADER_BYTES:
-            raise WireError(f"a frame has at least {HEADER_BYTES} bytes, not {len(data)}")
-        kind, link, number = _HEADER.unpack_from(data)
         try:
-            return cls(Kind(kind), link, number, data[HEADER_BYTES:])
+            if data[:1] >= b"\x80":
+                number, link = _DATA.unpack_from(data)
+                return cls(Kind.DATA, link, number - NUMBERS, data[_DATA.size :])
+            kind, link, number = _OTHER.unpack_from(data)
+            return cls(Kind(kind), link, number, data[_OTHER.size :])
+        except struct.error:
+            raise WireError(f"{len(data)} bytes are too few for a frame") from None
         except ValueError:
             raise WireError(f"there is no frame of kind {kind}") from None
 

@@ -13,7 +13,7 @@ from .mqtt_window import WINDOW_BYTES, WINDOW_MESSAGES, SendWindow
 
 __all__ = ["MqttLink"]
 
-ROOM_EVERY_MESSAGES = WINDOW_MESSAGES // 4
+ROOM_EVERY_MESSAGES = WINDOW_MESSAGES // 2
 ROOM_EVERY_BYTES = WINDOW_BYTES // 4
 PROBE_EVERY_S = 1.0
 """A sender without room asks: what it waits for may be lost."""
@@ -65,7 +65,7 @@ class MqttLink:
         if must_arrive:
             await self._client.hand_over(self.topic, payload)
         else:
-            await self._client.publish(self.topic, payload, expiry_s=self._expiry_s)
+            await self._client.publish(self.topic, payload, expiry_s=self._expiry_s, is_frequent=True)
 
     async def receive(self) -> bytes:
         number, data = await self._inbox.get()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["NUMBERS", "WINDOW_BYTES", "WINDOW_MESSAGES", "SendWindow"]
+from .mqtt_frames import NUMBERS
 
-NUMBERS = 1 << 16
-"""Messages are numbered modulo this."""
-WINDOW_MESSAGES = 64
+__all__ = ["WINDOW_BYTES", "WINDOW_MESSAGES", "SendWindow"]
+
+WINDOW_MESSAGES = NUMBERS // 2
+"""So an old answer is never taken for a new one."""
 WINDOW_BYTES = 512 * 1024
 """One message may always go, whatever its size."""
 

@@ -47,7 +47,9 @@ async def test_a_killed_broker_is_a_pause(start, tmp_path: Path) -> None:  # typ
         ) as device,
     ):
         edge.listen(listener)
-        stream = device.stream(ask.prompt, max_new_tokens=400, temperature=ask.sampling.temperature, seed=ask.sampling.seed)
+        stream = device.stream(
+            ask.prompt, max_new_tokens=400, temperature=ask.sampling.temperature, seed=ask.sampling.seed
+        )
         answer = []
         async for token in stream:
             answer.append(token)

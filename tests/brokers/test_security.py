@@ -226,7 +226,7 @@ async def test_a_session_belongs_to_the_topic_not_to_what_hello_says(open_broker
     async with (
         open_broker() as broker,
         MqttListener(broker.url_for("edge-1"), "edge-1", settings=QUICK) as listener,
-        EdgeServer(target, PacedRunner(lambda rows: 0.002)) as edge,
+        EdgeServer.of(target, PacedRunner(lambda rows: 0.002)) as edge,
     ):
         edge.listen(listener)
         sessions = set()
@@ -239,7 +239,7 @@ async def test_a_session_belongs_to_the_topic_not_to_what_hello_says(open_broker
             ) as device:
                 stream = device.stream([1, 2], max_new_tokens=3, policy=Policy.cloud())
                 assert len([token async for token in stream]) == 3
-            sessions = set(edge._sessions)
+            sessions = {session.key for session in edge._sessions}
         assert {identity for identity, _ in sessions} == {"kettle", "mallory"}
         assert len({session_id for _, session_id in sessions}) == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from cascade.decoding import Sampling
 from cascade.device import Device, Policy
@@ -117,7 +117,7 @@ class _Crowd:
         stream = device.stream(
             ask.prompt,
             max_new_tokens=ask.max_new_tokens,
-            sampling=ask.sampling,
+            **asdict(ask.sampling),
             stop_ids=ask.stop_ids,
             policy=ask.policy,
         )

@@ -194,7 +194,9 @@ async def _bytes_a_token(name: str, place: Place, num_tokens: int, is_patient: b
             links.append(EmulatedLink(await dial_relay(), up=one_way, down=one_way))
             return links[-1]
 
-        edge = EdgeServer(target, PacedRunner(constant_cost(PASS_S)), settings=EdgeSettings(max_fed_hints=16))
+        edge = EdgeServer.of(
+            target, PacedRunner(constant_cost(PASS_S)), settings=EdgeSettings(max_fed_hints=16)
+        )
         device = Device(
             [dial],
             draft=SyntheticDraft(target, agreement=AGREEMENT, seed=2),
