@@ -25,7 +25,11 @@ from .accounts import new_password
 
 __all__ = ["EmbeddedBroker"]
 
+log = logging.getLogger(__name__)
+
 LISTENER = "default"
+STOP_S = 5.0
+"""How long a polite end may take."""
 
 
 class EmbeddedBroker:
@@ -113,10 +117,14 @@ class _Broker(Broker):  # type: ignore[misc]
         return int(self._servers[LISTENER].instance.sockets[0].getsockname()[1])
 
     async def end(self) -> None:
-        if self.transitions.state == "started":
-            await self.shutdown()
-        else:
-            await self.plugins_manager.close()
+        try:
+            async with asyncio.timeout(STOP_S):
+                if self.transitions.state == "started":
+                    await self.shutdown()
+                else:
+                    await self.plugins_manager.close()
+        except TimeoutError:
+            log.warning("the embedded broker did not stop in time; its connections are cut")
         for task in tuple(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)

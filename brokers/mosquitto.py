@@ -128,7 +128,7 @@ class Mosquitto:
         await self._start(find())
 
     async def _start(self, program: str) -> None:
-        self.port = self.port or _free_port(self.host)
+        self.port = _free_port(self.host, self.port)
         assert self._folder is not None
         folder = Path(self._folder.name)
         configuration = await asyncio.to_thread(self._write_files, folder)
@@ -235,7 +235,14 @@ def _hashed(password: str, *, iterations: int = 101) -> str:
     return f"$7${iterations}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
 
 
-def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def _free_port(host: str, port: int) -> int:
+    """This port, or for 0 any; somebody else's broker on it must not be taken for ours."""
+    try:
+        with socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        ) as probe:
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise LinkUnavailable(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port, or 0 for any"
+        ) from None
