@@ -48,6 +48,7 @@ class MqttLink:
         self._newest_read: int | None = None
         self._num_unsaid = self._num_unsaid_bytes = 0
         """Read, and not said so."""
+        self._was_hung_up = False
 
     @property
     def is_closed(self) -> bool:
@@ -78,18 +79,21 @@ class MqttLink:
         return data
 
     async def close(self) -> None:
-        if self.is_closed:
+        if self._was_hung_up:
             return
+        self._was_hung_up = True
+        is_news = not self.is_closed
         self.lose()
-        try:
-            async with asyncio.timeout(GOODBYE_S):
-                await self._client.publish(self.topic, Frame(Kind.CLOSE, self.number).encode())
-        except (LinkClosed, TimeoutError):
-            pass  # the broker is gone, and says so to the other side
+        if is_news:
+            try:
+                async with asyncio.timeout(GOODBYE_S):
+                    await self._client.publish(self.topic, Frame(Kind.CLOSE, self.number).encode())
+            except (LinkClosed, TimeoutError):
+                pass  # the broker is gone, and says so to the other side
         await self._on_closed(self)
 
     def lose(self) -> None:
-        """It is gone, and there is nobody to say goodbye to."""
+        """It is gone, and there is nobody to say goodbye to; whoever holds it still has to close it."""
         self._inbox.close()
         self._room.set()
 

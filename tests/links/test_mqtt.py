@@ -414,6 +414,23 @@ async def test_an_edge_that_vanishes_is_noticed_at_once(open_broker: Any) -> Non
 
 
 @each_broker
+async def test_a_device_leaves_the_broker_when_its_link_was_lost(open_broker: Any) -> None:
+    async with open_broker() as broker, listener_at(broker) as listener:
+        device, edge = await asyncio.gather(dialer(broker)(), listener.accept())
+        await edge.close()
+        with pytest.raises(LinkClosed):
+            await device.receive()
+        await device.close()
+        await device.close()
+        assert [name for name in tasks_left() if name == "mqtt-device"] == []
+        async with aiomqtt.Client(
+            broker.host, broker.port, username="edge-1", password=broker.accounts["edge-1"]
+        ) as client:
+            await client.subscribe(status("devices", "+"))
+            assert (await anext(aiter(client.messages))).payload == b"offline"
+
+
+@each_broker
 async def test_a_false_word_about_our_state_is_put_right(open_broker: Any) -> None:
     """As the will of a connection that was lost long ago does."""
     async with open_broker() as broker, listener_at(broker) as listener:
