@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 SYNTHETIC = "synthetic"
 """A model that is a hash function, for tests and demonstrations."""
-SYNTHETIC_PASS_S = 0.02
+SYNTHETIC_PASS_S = 0.05
 SYNTHETIC_ROW_S = 0.0001
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 LOOPBACK = ("127.", "localhost", "::1")

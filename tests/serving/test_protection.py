@@ -22,6 +22,7 @@ from cascade.edge import Quota
 from cascade.edge.decode import Decode
 from cascade.edge.hints import MAX_EARLY
 from cascade.errors import LinkClosed, RefusedError
+from cascade.lab.hostile import KINDS, Attacker
 from cascade.links.websocket import WebSocketDialer
 from cascade.wire import Close, Codec, Commit, Error, ErrorCode, Message, Ping, Pong, Welcome
 
@@ -204,6 +205,36 @@ async def test_whoever_does_not_read_is_cut_and_may_come_back() -> None:
             await talker.say(opening(session=b"2", generation=2, tokens=(5, 6, 7), max_new_tokens=20))
             assert await talker.hear_text(20) == ANSWER
         await serves_others(server)
+
+
+TOLD = {
+    "flood": "you send more than",
+    "sessions": "open sessions are all that one identity may have",
+    "garbage": "open sessions are all that one identity may have",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+async def test_attacks_of_the_benchmark_are_told_why_and_take_bounded_memory(
+    kind: str, tmp_path: Path
+) -> None:
+    quota = Quota(max_links=2, max_sessions=4, messages_per_s=200, burst_s=0.5)
+    path = write_tokens(tmp_path, '[mallory]\ntokens = ["m"]\n[honest]\ntokens = ["h"]\n')
+    async with serving(tokens=path, edge={"quota": quota, "send_timeout_s": 0.5}) as server:
+        attacker = Attacker(server.link_url, "m")
+        attack = asyncio.create_task(attacker.attack(kind, 60))
+        await asyncio.sleep(1)
+        async with device_at(server, token="h") as device:
+            assert await asyncio.wait_for(ask(device), 20) == ANSWER
+        if kind in TOLD:
+            await until(lambda: any(TOLD[kind] in text for text in attacker.told))
+        edge = server.edge
+        assert edge.num_links <= 2
+        assert edge.health().num_sessions <= 4
+        assert edge.num_sessions <= 2 * 4 + 1
+        assert edge.counters.by_identity["mallory"].bytes_in < 200_000
+        attack.cancel()
+        await asyncio.gather(attack, return_exceptions=True)
 
 
 async def test_links_that_never_say_hello_are_closed() -> None:

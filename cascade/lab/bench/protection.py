@@ -1,0 +1,167 @@
+"""What one hostile device costs sixteen honest ones: time per token, p95 over streams, over real sockets.
+
+`cascade serve --model synthetic` (a pass takes 50 ms and 0.1 ms a row), the honest devices and the hostile
+one are processes of their own on this machine. Before each attack the honest devices stream in peace, and
+what counts is the ratio of the two, for machines have moods; the figure is the median of the rounds. The
+attacker has a lower priority, for in truth it has a machine of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ...device import Device
+from ...links.websocket import WebSocketDialer
+from ...models.runner import PacedRunner, constant_cost
+from ...models.synthetic import SyntheticDraft, SyntheticTarget
+from ..hostile import KINDS
+
+__all__ = ["run"]
+
+NUM_HONEST = 16
+TOKENS = 150
+AGREEMENT = 0.8
+DRAFT_STEP_S = 0.01
+CONFIG = """
+[quota]
+max_links = 4
+max_sessions = 4
+messages_per_s = 200
+tokens_per_s = 600
+"""
+"""What an operator would set: an honest device here asks for about half of it."""
+SETTLE_S = 2.0
+"""Then the sockets are full, and the attack is what the edge lets through."""
+ATTACKER_NICENESS = 10
+MAX_ATTACK_S = 120.0
+
+
+@dataclass
+class Trial:
+    """One kind of attack, over all rounds."""
+
+    p95_ms: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    num_sent: int = 0
+    told: set[str] = field(default_factory=set)
+
+
+def run(*, repeats: int = 5) -> dict[str, Any]:
+    """For each attack: p95 of the honest devices, its ratio to peace, what the attacker was told."""
+    return asyncio.run(_run(repeats))
+
+
+async def _run(repeats: int) -> dict[str, Any]:
+    trials = {kind: Trial() for kind in KINDS}
+    peace: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        async with _edge(Path(folder)) as (process, url):
+            memory = psutil.Process(process.pid)
+            await _honest_p95_ms(url)  # warm
+            before = memory.memory_info().rss
+            for _ in range(repeats):
+                for kind in KINDS:
+                    calm_ms = await _honest_p95_ms(url)
+                    peace.append(calm_ms)
+                    await _one(kind, url, trials[kind], calm_ms)
+            after = memory.memory_info().rss
+    return {
+        "honest_devices": NUM_HONEST,
+        "tokens_a_stream": TOKENS,
+        "peace_p95_ms": statistics.median(peace),
+        "attacks": [
+            {
+                "attack": kind,
+                "p95_ms": statistics.median(trial.p95_ms),
+                "ratio": statistics.median(trial.ratios),
+                "worst_ratio": max(trial.ratios),
+                "messages_sent": trial.num_sent,
+                "told": sorted(trial.told),
+            }
+            for kind, trial in trials.items()
+        ],
+        "edge_memory_before_mb": before / 1e6,
+        "edge_memory_after_mb": after / 1e6,
+    }
+
+
+async def _one(kind: str, url: str, trial: Trial, calm_ms: float) -> None:
+    """Measure the honest devices while the attack goes on."""
+    attacker = await asyncio.create_subprocess_exec(
+        *("nice", "-n", str(ATTACKER_NICENESS)),
+        *(sys.executable, "-m", "cascade.lab.hostile", kind, url, token_of("mallory"), str(MAX_ATTACK_S)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert attacker.stdout is not None
+    await attacker.stdout.readline()  # it has begun
+    await asyncio.sleep(SETTLE_S)
+    p95_ms = await _honest_p95_ms(url)
+    attacker.terminate()
+    said, _ = await attacker.communicate()
+    report = json.loads(said)
+    trial.p95_ms.append(p95_ms)
+    trial.ratios.append(p95_ms / calm_ms)
+    trial.num_sent += report["sent"]
+    trial.told |= set(report["told"])
+
+
+def token_of(identity: str) -> str:
+    return f"the token of {identity}"
+
+
+@contextlib.asynccontextmanager
+async def _edge(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """`cascade serve` as an operator would start it."""
+    names = ["mallory", *(f"honest-{number}" for number in range(NUM_HONEST))]
+    tokens, config = folder / "tokens.toml", folder / "edge.toml"
+    await asyncio.to_thread(config.write_text, CONFIG)
+    text = "".join(f'[{name}]\ntokens = ["{token_of(name)}"]\n' for name in names)
+    await asyncio.to_thread(tokens.write_text, text)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cascade.cli", "serve", "--model", "synthetic", "--http", "127.0.0.1:0"),
+        *("--json", "--tokens", str(tokens), "--config", str(config), "--drain-seconds", "0"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    try:
+        yield process, json.loads(await process.stdout.readline())["link"]
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def _honest_p95_ms(url: str) -> float:
+    """All stream at once; the p95 over the streams of the time per token behind the first."""
+    target = SyntheticTarget()
+    devices = [
+        Device(
+            [WebSocketDialer(url, token=token_of(f"honest-{number}"))],
+            draft=SyntheticDraft(target, agreement=AGREEMENT, seed=number),
+            runner=PacedRunner(constant_cost(DRAFT_STEP_S)),
+        )
+        for number in range(NUM_HONEST)
+    ]
+    async with contextlib.AsyncExitStack() as stack:
+        for device in devices:
+            await stack.enter_async_context(device)
+        all_ms = await asyncio.gather(*(_stream(device, number) for number, device in enumerate(devices)))
+    return sorted(all_ms)[math.ceil(0.95 * len(all_ms)) - 1]
+
+
+async def _stream(device: Device, number: int) -> float:
+    stream = device.stream([1 + number, 2, 3], max_new_tokens=TOKENS)
+    times_s = [token.time_s async for token in stream]
+    return (times_s[-1] - times_s[0]) / (len(times_s) - 1) * 1000
