@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 __all__ = ["COUNTS", "SECONDS", "Histogram"]
 
@@ -11,16 +12,17 @@ SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75,
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
+@dataclass(slots=True)
 class Histogram:
     """How often a value fell below each bound."""
 
-    __slots__ = ("bounds", "counts", "total")
+    bounds: Sequence[float]
+    counts: list[int] = field(init=False)
+    """Values up to each bound and above the one before; the last ones are above all."""
+    total: float = 0.0
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = tuple(bounds)
-        self.counts = [0] * (len(bounds) + 1)
-        """Values up to each bound and above the one before; the last ones are above all."""
-        self.total = 0.0
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
 
     def add(self, value: float) -> None:
         self.counts[bisect.bisect_left(self.bounds, value)] += 1

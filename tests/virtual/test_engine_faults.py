@@ -50,7 +50,7 @@ async def test_a_text_on_which_the_model_fails_ends_alone() -> None:
             await read(device, POISON)
         assert refused.value.code == "internal"
         assert await asyncio.gather(*honest) == answers
-        assert edge.engine.stats.num_failed == 1
+        assert edge.engine.stats.num_failed > 1, "the device tried it again, and so did the edge"
         assert edge.engine.is_alive
 
 

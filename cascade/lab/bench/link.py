@@ -1,7 +1,7 @@
 """Emulated links against their profiles: 10,000 packets in virtual time, real bytes through `cascade link`.
 
 Through the proxy, losses and outages are left out: TCP makes stalls of them, and their length is chance. Both
-ends and the proxy share this machine; a bare connection beside them shows what it adds by itself.
+ends and the proxy share this machine: what its timers and a bare connection add by themselves stands beside.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def run(*, quick: bool = False) -> dict[str, Any]:
             for row in proxy
             if max(abs(row["rtt_off"]), abs(row["up_off"]), abs(row["down_off"])) > 0.1
         ],
+        "timer_late_ms": round(1000 * asyncio.run(_timer_late_s(200)), 3),
         "bare_connection_rtt_ms": round(bare_ms, 3),
         "bare_connection_mbit_per_s": round(bare_mbit, 1),
     }
@@ -209,6 +210,17 @@ def _proxy(profile: Path, to: tuple[str, int]) -> Iterator[tuple[str, int]]:
             yield host, int(port)
         finally:
             process.terminate()
+
+
+async def _timer_late_s(count: int) -> float:
+    """How late a timer of a loop is here, on average: a round trip through the proxy waits for two."""
+    loop = asyncio.get_running_loop()
+    late_s = 0.0
+    for _ in range(count):
+        due_s = loop.time() + 0.0042
+        await asyncio.sleep(0.0042)
+        late_s += loop.time() - due_s
+    return late_s / count
 
 
 PING, UPLOAD, DOWNLOAD = b"p", b"u", b"d"
