@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
+import os
 import socket
+import stat
+from pathlib import Path
 from typing import Any
 
 import aiomqtt
 import pytest
 
+from brokers.access import CONF
 from brokers.mosquitto import Mosquitto
 from cascade import Device, EdgeServer, RefusedError
 from cascade.device import Vocabulary
@@ -34,7 +39,7 @@ from cascade.links.mqtt_presence import EdgePresence, choose_edge, list_edges
 from cascade.links.mqtt_window import WINDOW_BYTES, WINDOW_MESSAGES, SendWindow
 from cascade.testing import PacedRunner, SyntheticTarget
 
-from ..brokers.places import BROKERS, QUICK, AnyBroker, embedded
+from ..brokers.places import BROKERS, QUICK, AnyBroker, embedded, mosquitto
 from ..helpers import in_virtual_time, tasks_left
 
 HASTY = MqttSettings(timeout_s=0.5, backoff_first_s=0.01, backoff_ceiling_s=0.1)
@@ -302,6 +307,75 @@ async def test_tcp_nodelay_is_set_on_the_embedded_brokers_end() -> None:
         assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
+@pytest.mark.needs_mosquitto
+async def test_tcp_nodelay_is_set_on_mosquittos_end() -> None:
+    assert "\nset_tcp_nodelay true\n" in (CONF / "mosquitto" / "mosquitto.conf").read_text()
+    async with mosquitto() as broker, listener_at(broker):
+        assert broker.pid is not None
+        sockets = sockets_of(broker.pid)
+        assert sockets, "mosquitto holds the listener's connection"
+        assert all(raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for raw in sockets)
+        for raw in sockets:
+            raw.close()
+
+
+def sockets_of(pid: int) -> list[socket.socket]:
+    """Connected TCP sockets of a child process, to look at."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd_getfd = 438  # the same on every architecture
+    process = os.pidfd_open(pid)
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        number = libc.syscall(pidfd_getfd, process, int(entry.name), 0)
+        if number < 0:
+            pytest.skip(f"this system does not let us look: {os.strerror(ctypes.get_errno())}")
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            os.close(number)
+            continue
+        raw = socket.socket(fileno=number)
+        try:
+            raw.getpeername()
+        except OSError:
+            raw.close()  # it listens
+        else:
+            found.append(raw)
+    os.close(process)
+    return found
+
+
+async def test_publishing_ends_when_the_connection_does() -> None:
+    """Neither aiomqtt nor paho would tell who waits for an acknowledgement."""
+    hang_up = asyncio.Event()
+
+    async def accept_and_fall_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(bytes.fromhex("20 02 00 00"))  # CONNACK
+        await hang_up.wait()
+        writer.close()
+
+    server = await asyncio.start_server(accept_and_fall_silent, "127.0.0.1", 0)
+    account = Account.from_url(
+        f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+        username=None,
+        password=None,
+        ssl_context=None,
+        settings=MqttSettings(version="3.1.1"),
+    )
+    client = await account.connect()
+    pump = asyncio.create_task(client.pump(lambda arrival: None))
+    waiting = [asyncio.create_task(client.publish("there", b"data", qos=1)) for _ in range(3)]
+    waiting += [asyncio.create_task(client.hand_over("there", b"data")) for _ in range(40)]
+    await asyncio.sleep(0.05)
+    assert not waiting[0].done()
+    hang_up.set()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, LinkClosed) for outcome in outcomes[:3])
+    assert any(isinstance(outcome, LinkClosed) for outcome in outcomes[3:]), "some found no room"
+    await pump
+    await client.close()
+    server.close()
+
+
 @each_broker
 async def test_what_the_broker_speaks_is_found_out(open_broker: Any) -> None:
     async with open_broker() as broker:
@@ -332,14 +406,14 @@ async def test_any_edge_of_a_pool_may_answer_and_one_serves(open_broker: Any, nu
             assert await edge.receive() == b"up"
             await edge.send(b"down")
             assert await link.receive() == b"down"
+            if num_edges == 2 and not isinstance(broker, Mosquitto):
+                # In 3.1.1 both are asked; who came too late is told so, though the device is still there.
+                late = await listeners[2 - int(link.peer[-1])].accept()
+                with pytest.raises(LinkClosed):
+                    await late.receive()
             await link.close()
             with pytest.raises(LinkClosed):
                 await edge.receive()
-            for other in listeners:  # a second edge that answered has heard goodbye
-                while len(other._arrivals):
-                    late = await other.accept()
-                    with pytest.raises(LinkClosed):
-                        await late.receive()
         if isinstance(broker, Mosquitto):
             assert set(served) == {f"edge-{number + 1}" for number in range(num_edges)}, "work is shared"
         for listener in listeners:
