@@ -20,10 +20,12 @@ import pytest
 
 from brokers.mosquitto import find
 from cascade import Policy, Sampling
+from cascade.models.bundled import fetch
 from cascade.testing import SyntheticTarget
 
 from ..virtual.schedules import Ask, target_alone
 from .device_program import PROMPT
+from .real_device_program import NAME
 
 ROOT = Path(__file__).parents[2]
 NUM_TOKENS = 200
@@ -116,9 +118,8 @@ def running(programs: list[Program]) -> Iterator[None]:
             program.stop()
 
 
-def generate(url: str, seed: int, temperature: float, victims: list[Program]) -> list[dict[str, Any]]:
-    """What the device says; the victims are killed in turn on the way."""
-    command = module("tests.processes.device_program", str(seed), url, str(NUM_TOKENS), str(temperature))
+def generate(command: list[str], victims: list[Program]) -> list[dict[str, Any]]:
+    """What the device says; the victims, if there are any, are killed in turn on the way."""
     said: list[dict[str, Any]] = []
     kill_next = itertools.cycle(victims)
     with subprocess.Popen(
@@ -129,13 +130,17 @@ def generate(url: str, seed: int, temperature: float, victims: list[Program]) ->
             for line in device.stdout:
                 said.append(json.loads(line))
                 num_kills = sum(victim.num_kills for victim in victims)
-                if num_kills < NUM_KILLS and len(said) == (num_kills + 1) * KILL_EVERY:
+                if victims and num_kills < NUM_KILLS and len(said) == (num_kills + 1) * KILL_EVERY:
                     victim = next(kill_next)
                     victim.kill()
                     victim.start()
         finally:
             device.kill()
     return said
+
+
+def synthetic_device(url: str, seed: int, temperature: float) -> list[str]:
+    return module("tests.processes.device_program", str(seed), url, str(NUM_TOKENS), str(temperature))
 
 
 def judge(said: list[dict[str, Any]], victims: list[Program], seed: int, temperature: float) -> None:
@@ -156,7 +161,7 @@ def test_kills_behind_a_websocket(profile: str, temperature: float) -> None:
     edge = Program("edge", module("tests.processes.edge_program", str(seed), str(edge_port)), says_so)
     link = link_program(link_port, edge_port, profile)
     with running([edge, link]):
-        said = generate(f"ws://127.0.0.1:{link_port}", seed, temperature, [edge, link])
+        said = generate(synthetic_device(f"ws://127.0.0.1:{link_port}", seed, temperature), [edge, link])
     judge(said, [edge, link], seed, temperature)
 
 
@@ -177,5 +182,30 @@ def test_kills_behind_a_broker(profile: str, temperature: float, tmp_path: Path)
     )
     link = link_program(link_port, broker_port, profile)
     with running([broker, edge, link]):
-        said = generate(f"mqtt://127.0.0.1:{link_port}", seed, temperature, [edge, link, broker])
+        said = generate(
+            synthetic_device(f"mqtt://127.0.0.1:{link_port}", seed, temperature), [edge, link, broker]
+        )
     judge(said, [edge, link, broker], seed, temperature)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_kills_of_the_real_target_in_exact_mode(temperature: float) -> None:
+    fetch(NAME)
+    edge_port, link_port = free_ports(2)
+    where = f"127.0.0.1:{edge_port}"
+    serve = module(
+        "cascade.cli", "serve", "--model", NAME, "--exact", "--http", where, "--drain-seconds", "0"
+    )
+    edge = Program("edge", serve, says_so)
+    link = link_program(link_port, edge_port, "lan")
+    url = f"ws://127.0.0.1:{link_port}"
+    command = module("tests.processes.real_device_program", url, str(NUM_TOKENS), str(temperature))
+    with running([edge, link]):
+        *undisturbed, _ = generate(command, [])
+    with running([edge, link]):
+        *tokens, end = generate(command, [edge, link])
+    assert tokens == undisturbed, "the same ids at the same positions, each once"
+    assert len(tokens) == NUM_TOKENS
+    assert edge.num_kills + link.num_kills == NUM_KILLS
+    assert end["num_opens"] > NUM_KILLS
