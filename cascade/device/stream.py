@@ -101,9 +101,6 @@ class Stream(AnswerStream):
 
     def open(self) -> None:
         """Open at the edge, or open again, with all tokens there are."""
-        if self.is_ended:
-            self._notify(self)  # ended while there was no link: nothing to open, perhaps a CLOSE to say
-            return
         self._cancel_retry()
         self.is_served = False
         self._outbox.open(self._next_generation())

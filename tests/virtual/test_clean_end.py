@@ -14,6 +14,7 @@ import pytest
 
 from cascade.device import AnswerStream, Device, Policy
 from cascade.edge import EdgeServer
+from cascade.links.base import Link
 from cascade.models.base import Feed
 from cascade.models.runner import constant_cost
 from cascade.models.synthetic import SyntheticSequence
@@ -87,10 +88,16 @@ class Place:
         assert self.target.held == set(), "a cache at the edge"
         assert server.num_sessions == 0
         assert list(server._sessions) == [], "a tombstone"
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualTimeLoop)
-        timers = [timer for _, _, timer in loop._timers if not timer.cancelled()]
-        assert len(timers) <= 3, timers  # the edge's leases, the device's watch, this test's sleep
+        timers = timers_of("")  # the edge's leases, the device's watch, this test's sleep
+        assert len(timers) <= 3, timers
+
+
+def timers_of(name: str) -> list[str]:
+    """What the loop is going to call, and whose name has this in it."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    timers = [str(timer) for _, _, timer in loop._timers if not timer.cancelled()]
+    return [timer for timer in timers if name in timer]
 
 
 async def leave_early(device: Device, policy: Policy) -> weakref.ref[AnswerStream]:
@@ -179,6 +186,7 @@ async def test_a_device_closed_in_mid_stream(policy: Policy) -> None:
             readers = [asyncio.create_task(read(stream)) for stream in streams]
             await asyncio.sleep(0.5)
         assert all(stream.is_settled for stream in streams)
+        assert timers_of("_say_goodbye_again") == []
         answers = await asyncio.gather(*readers)
         assert all(0 < len(tokens) < 5000 for tokens in answers)
         await asyncio.sleep(2 * PASS_S)
@@ -187,6 +195,40 @@ async def test_a_device_closed_in_mid_stream(policy: Policy) -> None:
         del streams, readers, device
         await asyncio.sleep(4 * LEASE_S)
         place.expect_clean(edge, references)
+
+
+class Slow:
+    """A link that takes its time for every message."""
+
+    def __init__(self, inner: Link) -> None:
+        self._inner, self.peer = inner, inner.peer
+
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
+        await asyncio.sleep(0.05)
+        await self._inner.send(data, must_arrive=must_arrive)
+
+    async def receive(self) -> bytes:
+        return await self._inner.receive()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+@in_virtual_time
+async def test_a_device_that_ends_waits_until_its_goodbyes_are_out() -> None:
+    place = Place()
+
+    async def dial() -> Link:
+        return Slow(await place.listener.dial())
+
+    async with place.edge as edge:
+        async with Device([dial], draft=place.draft, runner=PacedRunner(constant_cost(DRAFT_S))) as device:
+            streams = [device.stream(PROMPT, max_new_tokens=5000) for _ in range(3)]
+            await asyncio.sleep(2)
+            assert edge.num_sessions == 3
+        await asyncio.sleep(2 * PASS_S)
+        assert edge.num_sessions == 0
+        assert all(stream.is_settled for stream in streams)
 
 
 @in_virtual_time
