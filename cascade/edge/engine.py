@@ -234,6 +234,7 @@ class BatchEngine:
 
     async def _try_alone(self, steps: list[PlannedStep], error: Exception) -> None:
         """A step failed. One text alone may be the reason, so each has another try by itself."""
+        self.stats.num_failed_passes += 1
         if len(steps) == 1:
             self._fail(steps[0].decode, error)
             return
@@ -247,6 +248,7 @@ class BatchEngine:
                 except RunnerStopped:
                     raise
                 except Exception as reason:
+                    self.stats.num_failed_passes += 1
                     self._fail(decode, reason)
 
     def _fail(self, decode: Decode, error: Exception) -> None:

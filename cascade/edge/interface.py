@@ -52,6 +52,7 @@ class EngineStats:
     """What an engine has done so far. These only grow."""
 
     num_passes: int = 0
+    num_failed_passes: int = 0
     num_rows: int = 0
     """Tokens fed, of all kinds."""
     num_prefilled: int = 0

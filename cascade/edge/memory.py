@@ -70,7 +70,7 @@ class KVMemory:
         public_prefixes: Iterable[tuple[int, ...]] = (),
     ) -> None:
         self.budget_bytes = budget_bytes
-        self._new_sequence = new_sequence
+        self.new_sequence = new_sequence
         self.stats = stats
         self._keep_s = keep_s
         self._public = sorted((list(prefix) for prefix in public_prefixes), key=len, reverse=True)
@@ -94,7 +94,7 @@ class KVMemory:
     def fill(self, cache: TextCache, source: TextCache | None, num_shared: int) -> None:
         """Let the model begin this text, with what the source has in common with it."""
         if source is None or source.sequence is None:
-            cache.sequence = self._new_sequence()
+            cache.sequence = self.new_sequence()
         else:
             source.truncate()
             cache.sequence = source.sequence.fork()
@@ -150,7 +150,8 @@ class KVMemory:
 
     def growth_bytes(self, cache: TextCache, num_tokens: int) -> int:
         """What so many more tokens of a text take; its share in another's cache costs nothing."""
-        return (cache.sequence or self._new_sequence()).growth_bytes(num_tokens)
+        sequence = self.new_sequence() if cache.sequence is None else cache.sequence
+        return sequence.growth_bytes(num_tokens)
 
     def longest_shared(self, cache: TextCache, limit: int) -> tuple[TextCache | None, int]:
         """Which cache has most in common with a text's first `limit` tokens, and how much they may share."""
@@ -188,6 +189,8 @@ class Room:
         for cache in due:
             cache.truncate()
         self._held_bytes = memory.num_bytes
+        self._promised: dict[TextCache, tuple[int, int]] = {}
+        """What those admitted will grow by, in tokens and in bytes."""
         self._promised_bytes = 0
         self._claimed_bytes = 0
         """What those admitted hold, and what they were promised."""
@@ -198,46 +201,61 @@ class Room:
     def take(self, cache: TextCache, length: int, num_hints: int) -> bool:
         """Is there room for a text of `length` tokens and hints behind it? Room for a part is of no use."""
         memory = self._memory
-        source, num_held = None, cache.num_valid
-        if is_new := cache.sequence is None:
-            source, num_held = memory.longest_shared(cache, length - 1)  # the last one is always fed
-        num_tokens = length - num_held + num_hints
-        self._refuse_what_never_fits(cache, num_tokens)
-        if not self._could_fit(cache, num_tokens):
-            return False
-        if is_new:
+        while True:
+            source, num_held = self._beginning(cache, length)
+            num_tokens = length - num_held + num_hints
+            growth_bytes = memory.growth_bytes(cache, num_tokens)
+            needed_bytes = _held_bytes(cache) + growth_bytes
+            if needed_bytes > memory.budget_bytes:
+                raise MemoryExceeded(needed_bytes, memory.budget_bytes)
+            if self._claimed_bytes + needed_bytes > memory.budget_bytes:
+                return False  # not even with all evicted that may be, so nothing is evicted in vain
+            if not self._make_room(cache, growth_bytes + self._fork_bytes(source)):
+                if not self._promised:  # all others made room, and it was not enough
+                    raise MemoryExceeded(needed_bytes, memory.budget_bytes)
+                return False
+            if source is None or source.sequence is not None:
+                break  # else it had to make room itself, and this text begins without it
+        if cache.sequence is None:
             memory.fill(cache, source, num_held)
-            self._held_bytes = memory.num_bytes
-        if not self._make_room(cache, memory.growth_bytes(cache, num_tokens)):
-            if is_new:
-                memory.drop(cache)
-                self._held_bytes = memory.num_bytes
-            self._refuse_the_first(cache, num_tokens)
-            return False
-        if is_new:
             memory.stats.num_hit += num_held
+            self._held_bytes = memory.num_bytes
+            self._promise_again(source)
+        self._promised[cache] = num_tokens, growth_bytes
+        self._promised_bytes += growth_bytes
+        self._claimed_bytes += needed_bytes
         cache.used_s = self._now_s
         return True
 
-    def _refuse_what_never_fits(self, cache: TextCache, num_tokens: int) -> None:
-        needed_bytes = _held_bytes(cache) + self._memory.growth_bytes(cache, num_tokens)
-        if needed_bytes > self._memory.budget_bytes:
-            raise MemoryExceeded(needed_bytes, self._memory.budget_bytes)
+    def _beginning(self, cache: TextCache, length: int) -> tuple[TextCache | None, int]:
+        """What need not be fed: all that it holds, or what another one holds of it."""
+        if cache.sequence is not None:
+            return None, cache.num_valid
+        return self._memory.longest_shared(cache, length - 1)  # the last one is always fed
 
-    def _refuse_the_first(self, cache: TextCache, num_tokens: int) -> None:
-        """All others have made room for it, and it was not enough."""
-        if not self._claimed_bytes:
-            needed_bytes = _held_bytes(cache) + self._memory.growth_bytes(cache, num_tokens)
-            raise MemoryExceeded(needed_bytes, self._memory.budget_bytes)
+    def _fork_bytes(self, source: TextCache | None) -> int:
+        """What it takes to fork, the source's own growth included."""
+        if source is None or source.sequence is None:
+            return 0
+        source.truncate()
+        if source not in self._promised:
+            return source.sequence.fork_bytes
+        num_tokens, growth_bytes = self._promised[source]
+        anew_bytes = self._memory.new_sequence().growth_bytes(num_tokens)
+        return source.sequence.fork_bytes + max(0, anew_bytes - growth_bytes)
 
-    def _could_fit(self, cache: TextCache, num_tokens: int) -> bool:
-        """With all evicted that may be. If not, nothing is evicted in vain."""
-        needed_bytes = _held_bytes(cache) + self._memory.growth_bytes(cache, num_tokens)
-        return self._claimed_bytes + needed_bytes <= self._memory.budget_bytes
+    def _promise_again(self, source: TextCache | None) -> None:
+        """A cache that was forked is frozen as far as it is filled: it grows by more than was promised."""
+        if source in self._promised:
+            num_tokens, before_bytes = self._promised[source]
+            growth_bytes = self._memory.growth_bytes(source, num_tokens)
+            self._promised[source] = num_tokens, growth_bytes
+            self._promised_bytes += growth_bytes - before_bytes
+            self._claimed_bytes += growth_bytes - before_bytes
 
-    def _make_room(self, cache: TextCache, growth_bytes: int) -> bool:
+    def _make_room(self, cache: TextCache, num_bytes: int) -> bool:
         memory = self._memory
-        while self._held_bytes + self._promised_bytes + growth_bytes > memory.budget_bytes:
+        while self._held_bytes + self._promised_bytes + num_bytes > memory.budget_bytes:
             if self._victims is None:
                 self._victims = [*self._due, *reversed(memory.idle(self._place))]
             place = self._place.get(self._victims[-1])
@@ -249,8 +267,6 @@ class Room:
                 memory.drop(victim)
                 # What it shared is charged to another one now: it may have freed less than it held.
                 self._held_bytes = memory.num_bytes
-        self._promised_bytes += growth_bytes
-        self._claimed_bytes += growth_bytes + _held_bytes(cache)
         return True
 
 

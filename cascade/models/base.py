@@ -33,6 +33,11 @@ class TokenSequence(Protocol):
         that an edge keeps to its memory."""
         ...
 
+    @property
+    def fork_bytes(self) -> int:
+        """What the memory of all sequences together will have grown by when this one has been forked."""
+        ...
+
     def truncate(self, length: int) -> None:
         """Forget everything from `length` on. O(1)."""
         ...

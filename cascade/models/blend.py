@@ -92,6 +92,10 @@ class BlendSequence:
         return self.suffix.growth_bytes(num_tokens) + self.neural.growth_bytes(num_tokens)
 
     @property
+    def fork_bytes(self) -> int:
+        return self.suffix.fork_bytes + self.neural.fork_bytes
+
+    @property
     def neural_promise(self) -> float:
         """The chance that the target's next token is the neural draft's favourite, as far as is known."""
         return self._record.chance

@@ -122,6 +122,10 @@ class ForeignSequence:
         """As if the draft needed as many tokens of its own: how many it needs is known only afterwards."""
         return self.cache.growth_bytes(num_tokens) + self.text.growth_bytes(num_tokens)
 
+    @property
+    def fork_bytes(self) -> int:
+        return self.cache.fork_bytes + self.text.fork_bytes
+
     def roll_on(self) -> list[int]:
         """Cut the cache to what it shares with the text; the draft tokens to be fed, one at least, if any."""
         ids, fed = self.text.draft_ids(), self._fed[: self.cache.length]

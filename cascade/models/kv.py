@@ -146,6 +146,16 @@ class KVSequence:
         old_bytes = 0 if self._tail is None else self._tail.num_bytes
         return 0 if capacity is None else self.store.segment_bytes(capacity) - old_bytes
 
+    @property
+    def fork_bytes(self) -> int:
+        """Nothing, but for a chain so long that it is copied into one piece; an empty tail is given back."""
+        tail_bytes = 0 if self._tail is None else self._tail.num_bytes
+        if not self._is_to_be_flattened():
+            return 0 if self._tail_length else -tail_bytes
+        given_back = [segment for segment, _ in self._shared if len(segment.holders) == 1]
+        copy_bytes = self.store.segment_bytes(_blocks(self.length))
+        return copy_bytes - tail_bytes - sum(segment.num_bytes for segment in given_back)
+
     def truncate(self, length: int) -> None:
         """Forget everything from `length` on. O(1): lengths are set, nothing is copied or cleared."""
         self._check_alive()
@@ -247,7 +257,7 @@ class KVSequence:
             return None
         # Doubling past the model's context would buy room that can never be used.
         capacity = min(2 * self._tail_length, self.store.context_length - self._shared_length)
-        return -(-max(needed, capacity) // BLOCK) * BLOCK
+        return _blocks(max(needed, capacity))
 
     def _move_tail(self, capacity: int) -> None:
         new = self.store.new_segment(capacity)
@@ -260,16 +270,19 @@ class KVSequence:
         if self._tail is None or not self._tail_length:
             self._tail = None
             return
-        if len(self._shared) >= MAX_PIECES - 1:
+        if self._is_to_be_flattened():
             self._flatten()
         self._shared.append((self._tail, self._tail_length))
         self._shared_length += self._tail_length
         self._tail = None
         self._tail_length = 0
 
+    def _is_to_be_flattened(self) -> bool:
+        return self._tail is not None and self._tail_length > 0 and len(self._shared) >= MAX_PIECES - 1
+
     def _flatten(self) -> None:
         length = self.length
-        new = self.store.new_segment(-(-length // BLOCK) * BLOCK)
+        new = self.store.new_segment(_blocks(length))
         new.holders[id(self)] = None
         at = 0
         assert self._tail is not None
@@ -281,6 +294,11 @@ class KVSequence:
         self._shared_length = 0
         self._tail = new
         self._tail_length = length
+
+
+def _blocks(num_tokens: int) -> int:
+    """The capacity that so many tokens need."""
+    return -(-num_tokens // BLOCK) * BLOCK
 
 
 def _copy(source: Segment, target: Segment, num_tokens: int, at: int) -> None:

@@ -52,6 +52,10 @@ class Retokenised:
     def growth_bytes(self, num_tokens: int) -> int:
         return BYTES_PER_TOKEN * num_tokens
 
+    @property
+    def fork_bytes(self) -> int:
+        return self.memory_bytes
+
     def extend(self, tokens: Iterable[int]) -> None:
         pieces: list[str] = []
         end = start = len(self._text)

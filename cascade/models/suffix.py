@@ -119,6 +119,10 @@ class SuffixSequence:
         return BYTES_PER_TOKEN * num_tokens
 
     @property
+    def fork_bytes(self) -> int:
+        return self.memory_bytes
+
+    @property
     def tokens(self) -> list[int]:
         """Not to be changed."""
         return self._index.tokens

@@ -179,6 +179,10 @@ class SyntheticSequence:
     def growth_bytes(self, num_tokens: int) -> int:
         return 8 * num_tokens
 
+    @property
+    def fork_bytes(self) -> int:
+        return self.memory_bytes
+
     def truncate(self, length: int) -> None:
         del self.states[length + 1 :]
 

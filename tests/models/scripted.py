@@ -44,6 +44,10 @@ class ListSequence:
     def growth_bytes(self, num_tokens: int) -> int:
         return 8 * num_tokens
 
+    @property
+    def fork_bytes(self) -> int:
+        return self.memory_bytes
+
     def truncate(self, length: int) -> None:
         assert length <= len(self.tokens)
         del self.tokens[length:]

@@ -148,7 +148,12 @@ def test_growth_is_known_beforehand(store: KVStore) -> None:
         sequence = dice.choice(sequences)
         match dice.randrange(6):
             case 0 if len(sequences) < 6:
+                expected = store.allocated_bytes + sequence.fork_bytes
                 sequences.append(sequence.fork())
+                assert store.allocated_bytes == expected
+            case 1 if len(sequences) > 1 and dice.random() < 0.3:
+                sequences.remove(sequence)
+                sequence.release()
             case 1:
                 sequence.truncate(dice.randint(0, sequence.length))
             case _:

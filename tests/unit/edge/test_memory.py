@@ -83,6 +83,13 @@ def test_the_longest_common_beginning_is_taken() -> None:
     assert begin(memory, "ann", CHAT).num_valid == 70
 
 
+def test_what_is_not_held_yet_is_not_shared() -> None:
+    memory = memory_of()
+    cache = hold(memory, "ann", CHAT[:30])
+    cache.tokens += CHAT[30:]  # the rest of its prompt, or hints
+    assert begin(memory, "ann", CHAT).num_valid == 30
+
+
 def test_owners_share_nothing() -> None:
     memory = memory_of()
     memory.keep(hold(memory, "ann", CHAT), 0.0)
