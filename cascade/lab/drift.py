@@ -123,8 +123,8 @@ class _DriftingLink:
         self._far = far
         self.peer = inner.peer
 
-    async def send(self, data: bytes) -> None:
-        await self._near.send(data)
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
+        await self._near.send(data, must_arrive=must_arrive)
 
     async def receive(self) -> bytes:
         return await self._near.receive()

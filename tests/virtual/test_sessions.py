@@ -593,7 +593,7 @@ async def test_a_step_that_fails_at_the_edge_is_asked_for_again() -> None:
         stream = device.stream(PROMPT, max_new_tokens=300)
         reader = asyncio.create_task(read(stream))
         for _ in range(5):  # more often than would be taken in a row
-            await asyncio.sleep(0.8)
+            await asyncio.sleep(0.5)
             target.num_failures = 1
         assert [token.id for token in await reader] == ANSWER
         assert stream.summary.num_opens == 6
