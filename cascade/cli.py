@@ -86,6 +86,7 @@ def bench(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats: a look, not a measurement.")] = False,
+    plot: Annotated[str | None, typer.Option(metavar="FILE", help="Draw what can be drawn.")] = None,
 ) -> None:
     """Measure a part of Cascade on this machine.
 
@@ -101,7 +102,7 @@ def bench(
             typer.echo(f"{known:<12} {about}")
         return
     for chosen in benchmarks.names() if name == "all" else [name]:
-        report = benchmarks.run(chosen, quick=quick)
+        report = benchmarks.run(chosen, quick=quick, plot=plot)
         if as_json:
             typer.echo(json.dumps(report))
         else:

@@ -4,8 +4,18 @@ from .answering import AnswerStream
 from .chat import Chat
 from .device import Device
 from .equipment import Vocabulary
+from .planning import Objective
 from .policy import Policy
 from .route import ReconnectSettings
 from .stream import Stream
 
-__all__ = ["AnswerStream", "Chat", "Device", "Policy", "ReconnectSettings", "Stream", "Vocabulary"]
+__all__ = [
+    "AnswerStream",
+    "Chat",
+    "Device",
+    "Objective",
+    "Policy",
+    "ReconnectSettings",
+    "Stream",
+    "Vocabulary",
+]

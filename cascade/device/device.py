@@ -13,6 +13,7 @@ from ..errors import CascadeError, SettingsError
 from ..events import Answer
 from ..links.base import Dialer
 from ..links.urls import dialer_for
+from ..measure import Knowledge
 from ..models.runner import Runner
 from ..models.text import TextTokenizer
 from ..settings import check_number
@@ -52,9 +53,13 @@ class Device:
         model: str = "",
         reconnect: ReconnectSettings | None = None,
         connect_timeout_s: float = 10.0,
+        knowledge: Knowledge | None = None,
         seed: int | None = None,
     ) -> None:
-        """As `connect`, with dialers in place of addresses."""
+        """As `connect`, with dialers in place of addresses.
+
+        `knowledge` is what another device has measured of the same link, edge and draft, to begin with.
+        """
         if not edges:
             raise SettingsError("edges", "name at least one edge to dial")
         if runner is not None and draft is None:
@@ -73,6 +78,7 @@ class Device:
         self._reconnect = reconnect or ReconnectSettings()
         self._connect_timeout_s = connect_timeout_s
         self._random: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
+        self._knowledge = knowledge or Knowledge()
         self._was_entered = False
         self._session: DeviceSession | None = None
 
@@ -137,7 +143,9 @@ class Device:
             hello = dataclasses.replace(hello, vocab_fingerprint=fingerprint, vocab_size=size)
         elif hello.vocab_size:
             equipment = equipment.with_vocabulary(hello.vocab_size, hello.vocab_fingerprint)
-        self._session = DeviceSession(self._edges, hello, equipment, self._reconnect, self._random)
+        self._session = DeviceSession(
+            self._edges, hello, equipment, self._reconnect, self._random, self._knowledge
+        )
         try:
             await self._session.start(self._connect_timeout_s)
         except BaseException:
@@ -168,7 +176,7 @@ class Device:
           same seed gives the same text; without one, the device draws one;
         - `stop`: a text, or several, that end the answer and do not belong to it;
         - `stop_ids`: tokens that end the answer and belong to it; the model's ends of sequence, unless given;
-        - `policy`: how to draft and when to send; hint-driven where there is a draft;
+        - `policy`: how to draft and when to send; as fast as can be, unless given (`Policy.adaptive`);
         - `private`: the draft alone answers, and nothing of the stream leaves the device.
         """
         return self._running.begin(prompt, StreamSettings(**options), private=private)

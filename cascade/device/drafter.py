@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from ..decoding import Sampling, pick
+from ..measure import Confidence
 from ..models.base import Feed, LanguageModel, TokenSequence
 from ..wire.text import common_prefix
+from .confidence import confidence_in
 
-__all__ = ["DraftMemory", "Drafter"]
+__all__ = ["DraftMemory", "Drafter", "Guess"]
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A token, and what the draft says about it."""
+
+    token: int
+    confidence: Confidence
 
 
 class DraftMemory:
@@ -59,7 +70,7 @@ class Drafter:
         if self._num_valid is not None:
             self._num_valid = min(self._num_valid, position)
 
-    def step(self, text: list[int]) -> tuple[Callable[[], int], int]:
+    def step(self, text: list[int]) -> tuple[Callable[[], Guess], int]:
         """The work of guessing the token after `text`, and how many rows it has."""
         if self._num_valid is None:
             self._num_valid = 0
@@ -71,14 +82,15 @@ class Drafter:
         fed = text[num_valid:]
         position = len(text)
 
-        def work() -> int:
+        def work() -> Guess:
             if self._sequence is None:
                 self._sequence = self._model.new_sequence()
             if self._sequence.length > num_valid:
                 self._sequence.truncate(num_valid)
             logits = self._model.forward([Feed(self._sequence, fed, 1)])
             self._is_sound = True
-            return pick(logits[0], self._sampling, position)
+            token = pick(logits[0], self._sampling, position)
+            return Guess(token, confidence_in(self._sequence, logits[0], token, self._sampling, position))
 
         return work, len(fed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ __all__ = ["Outbox", "StreamRequest"]
 
 FIRST_STAMPS_EVERY_S = 0.25
 """How often a hint carries a stamp until the edge's pass time is known."""
+SOON_S = 0.2
+"""And when there is a reason to ask."""
 STAMP_EVERY_S = 4.0
 """And afterwards: such estimates age slowly, bytes count."""
 NUM_GOODBYES = 3
@@ -50,9 +53,13 @@ class Outbox:
         self._owes_open = self._owes_guesses = self._owes_acknowledgement = self._owes_close = False
         self._is_closed = False
         self.num_goodbyes_left = 0
+        self._owes_wish = False
+        """For another patience than the last OPEN said."""
+        self._has_wished = False
         self._missing_before: int | None = None
         self.stamp_every_s = FIRST_STAMPS_EVERY_S
         self._stamped_s = -STAMP_EVERY_S
+        self._is_stamp_due = False
         self._said_s: float | None = None
         self._in_flight: deque[tuple[int, float]] = deque()
         """(first position, time) of hints whose first position is not committed yet."""
@@ -84,6 +91,15 @@ class Outbox:
     def was_quiet_since(self, since_s: float) -> bool:
         """Has the edge heard nothing of this stream since then?"""
         return self._said_s is None or self._said_s < since_s
+
+    def wish_patience(self, patience_s: float) -> None:
+        """The edge should hear at once: it may be waiting in vain, or driving without need."""
+        self.patience_s = patience_s
+        self._owes_wish = self._owes_acknowledgement = True
+
+    def stamp_soon(self) -> None:
+        """The link seems to be another than it was: the next hint asks, unless one did just now."""
+        self._is_stamp_due = True
 
     def acknowledge(self) -> None:
         self._owes_acknowledgement = True
@@ -119,7 +135,7 @@ class Outbox:
         if self._is_closed:
             return None
         if self._owes_open:
-            self._owes_open = False
+            self._owes_open = self._owes_wish = False
             self.opened_s = self._said_s = now_s
             return self._open_message()
         if self._missing_before is not None:
@@ -156,11 +172,15 @@ class Outbox:
     def _hint(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Hint:
         self.acknowledged = self._guesses.head
         self._owes_acknowledgement = False
-        stamp = None
+        stamp = patience_ms = None
         self._said_s = now_s
-        if now_s - self._stamped_s >= self.stamp_every_s:
-            self._stamped_s = now_s
+        if now_s - self._stamped_s >= (SOON_S if self._is_stamp_due else self.stamp_every_s):
+            self._stamped_s, self._is_stamp_due = now_s, False
             stamp = stamp_ms(now_s)
+        if self._owes_wish or (stamp is not None and self._has_wished):
+            # Said again with every stamp: the message that said it first may be lost.
+            self._has_wished, self._owes_wish = True, False
+            patience_ms = math.ceil(self.patience_s * 1000)
         return Hint(
             alias=self.alias,
             generation=self.generation,
@@ -169,4 +189,5 @@ class Outbox:
             tokens=tokens,
             known=self._guesses.head,
             stamp_ms=stamp,
+            patience_ms=patience_ms,
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from ..settings import check_int, check_number
+from .planning import Objective
 
 __all__ = ["Policy"]
 
+MAX_WINDOW = 256
 FOREVER_S = 3600.0
 """Patience of a session that the edge is never to drive alone."""
 
@@ -29,11 +32,16 @@ class Policy:
     """A guess less likely than this to be used is kept back: its bytes are not worth it yet."""
     min_hope: float = 0.0
     """A message of hints waits until it carries this many tokens that are expected to be used."""
+    num_gathered: int = 1
+    """Guesses that go up together when the edge stands waiting for the first."""
+    objective: Objective | None = None
+    """Everything else follows the circumstances, to this end. None: nothing does."""
 
     def __post_init__(self) -> None:
         check_number("min_sent_chance", self.min_sent_chance, low=0, high=1)
         check_number("min_hope", self.min_hope, low=0)
         check_int("window", self.window, low=0, high=4096)
+        check_int("num_gathered", self.num_gathered, low=1)
         check_number("patience_s", self.patience_s, low=0)
         check_number("min_chance", self.min_chance, low=0, high=1)
 
@@ -47,6 +55,12 @@ class Policy:
         """Send `num_tokens` guesses, wait for the verdict, guess again."""
         check_int("num_tokens", num_tokens, low=1)
         return cls(window=num_tokens, patience_s=FOREVER_S, waits_for_verdict=True)
+
+    @classmethod
+    def adaptive(cls, objective: Objective = Objective.LATENCY) -> Policy:
+        """Draft ahead as far as it pays, given this link, this load and this draft; what an app wants."""
+        first = cls.hint_driven()
+        return dataclasses.replace(first, window=MAX_WINDOW, objective=objective)
 
     @classmethod
     def hint_driven(cls, *, patience_s: float = 0.0, window: int = 64) -> Policy:

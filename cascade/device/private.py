@@ -31,7 +31,7 @@ class PrivateStream(AnswerStream):
             while not self.is_ended:
                 started_s = self._loop.time()
                 work, num_rows = drafter.step(self._tokens)
-                token = await runner.run(work, rows=num_rows)
+                token = (await runner.run(work, rows=num_rows)).token
                 now_s = self._loop.time()
                 self._tally.draft_step_s.add(now_s - started_s)
                 self._tally.num_drafted += 1

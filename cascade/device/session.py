@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import SettingsError
 from ..links.base import Dialer
-from ..measure import LinkEstimator
+from ..measure import Knowledge
 from ..models.suffix import SuffixDraft
 from ..wire import Hello
 from .answer_text import AnswerText
@@ -32,7 +32,7 @@ MAX_SEED = 2**32 - 1
 
 
 class DeviceSession:
-    """All streams share one link, one link estimate and one drafter, whose steps they take in turn."""
+    """All streams share one link, what is known of it, and one drafter, whose steps they take in turn."""
 
     def __init__(
         self,
@@ -41,12 +41,13 @@ class DeviceSession:
         equipment: Equipment,
         reconnect: ReconnectSettings,
         random_source: random.Random,
+        knowledge: Knowledge,
     ) -> None:
         self.connection = Connection(edges, hello, settings=reconnect, random_source=random_source)
         self.equipment = equipment
         self._vocab_size = hello.vocab_size
         self._random = random_source
-        self._link = LinkEstimator()
+        self._knowledge = knowledge
         self._generation = 0
         self._task: asyncio.Task[None] | None = None
         self._streams: weakref.WeakSet[AnswerStream] = weakref.WeakSet()
@@ -92,7 +93,7 @@ class DeviceSession:
             raise SettingsError("stop", "this device has no tokenizer to find texts with; use stop_ids")
         policy = settings.policy
         if policy is None:
-            policy = Policy.cloud() if equipment.model is None else Policy.hint_driven()
+            policy = Policy.cloud() if equipment.model is None else Policy.adaptive()
         if policy.window and equipment.model is None:
             raise SettingsError("policy", "this device has no draft model; use Policy.cloud()")
         return StreamRequest(
@@ -114,7 +115,7 @@ class DeviceSession:
             request,
             session_id=self._random.randbytes(8),
             alias=alias,
-            link=self._link,
+            knowledge=self._knowledge,
             drafter=None if model is None else Drafter(model, request.sampling, memory),
             runner=self.equipment.runner,
             text=text,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ..errors import ContextExceeded, RefusedError
 from ..events import Source, Summary
-from ..measure import AgreementEstimator, LinkEstimator, Smoothed
+from ..measure import Knowledge
 from ..models.runner import Runner
 from ..wire import Commit, Error, ErrorCode, Hint, Limits, Message, Open
 from .answer_text import AnswerText
@@ -21,7 +21,7 @@ from .drafter import Drafter
 from .guesses import Guesses
 from .outbox import STAMP_EVERY_S, Outbox, StreamRequest
 from .policy import FOREVER_S
-from .window import SendClock, farness, num_worth_sending, wants_one_more
+from .scheduler import Scheduler
 
 __all__ = ["Stream"]
 
@@ -53,7 +53,7 @@ class Stream(AnswerStream):
         *,
         session_id: bytes,
         alias: int,
-        link: LinkEstimator,
+        knowledge: Knowledge,
         drafter: Drafter | None,
         runner: Runner | None,
         text: AnswerText,
@@ -74,14 +74,12 @@ class Stream(AnswerStream):
         self._next_generation = next_generation
         self._notify = notify
         # Measured:
-        self._link = link
-        self._agreement = AgreementEstimator()
-        self._draft_step_s = Smoothed(1 / 8)
-        self._pass_s = Smoothed(1 / 4)
-        self._clock: SendClock | None = None
-        self._far = 1.0
+        self._known = knowledge
+        self._link = knowledge.link
+        self._scheduler = Scheduler(request.policy, knowledge)
         # Drafting:
         self._may_draft = asyncio.Event()
+        self._draft_timer: asyncio.TimerHandle | None = None
         self._num_rollbacks = 0
         # For the edge:
         self._outbox = Outbox(request, self._guesses, session_id=session_id, alias=alias)
@@ -142,7 +140,9 @@ class Stream(AnswerStream):
         """What the edge should hear next; None when there is nothing to say."""
         if self._retry_timer is not None:
             return None  # the edge has no session to which it could belong
-        return self._outbox.next_message(now_s, self._num_worth_sending)
+        message = self._outbox.next_message(now_s, self._num_worth_sending)
+        self._scheduler.note_sent(now_s, num_sent=self._guesses.num_sent)
+        return message
 
     def count_sent(self, message: Message, num_bytes: int) -> None:
         if isinstance(message, Hint):
@@ -168,16 +168,19 @@ class Stream(AnswerStream):
         if not tokens:
             return
         self._num_refused = 0
-        num_guessed, agreement = self._guesses.num_chained, self._agreement.chance
+        chances = self._scheduler.chances
         self._judge(tokens)
         self._repeat_lost_hints(commit, now_s)
         num_hinted = commit.num_hinted - num_known
         for index, token in enumerate(tokens):
             source = Source.HINTED if index < num_hinted else Source.DRIVEN
             position = self._guesses.head - len(tokens) + index
-            self._deliver(token, position, source, now_s, agreement if index < num_guessed else None)
+            self._deliver(token, position, source, now_s, chances[index] if index < len(chances) else None)
         if not self.is_ended:
-            self._keep_time(now_s)
+            self._scheduler.note_commit(now_s)
+            self._wish_patience()
+            if self._scheduler.wants_stamp:
+                self._outbox.stamp_soon()
             self._decide_sending(now_s)
             self._decide_drafting()
             self._decide_acknowledging(is_repeated=num_known > 0)
@@ -212,13 +215,13 @@ class Stream(AnswerStream):
         if commit.echo_ms is not None:
             self._link.add_echo(now_s, commit.echo_ms, commit.held_ms or 0)
         if commit.step_ms is not None:
-            self._pass_s.add(commit.step_ms / 1000)
+            self._scheduler.note_pass(commit.step_ms / 1000)
             self._tally.pass_s.add(commit.step_ms / 1000)
             self._outbox.stamp_every_s = STAMP_EVERY_S
 
     def _judge(self, tokens: tuple[int, ...]) -> None:
         judgement = self._guesses.commit(tokens)
-        self._agreement.add(num_agreed=judgement.num_agreed, num_disagreed=judgement.num_disagreed)
+        self._scheduler.note_verdict(judgement, len(tokens))
         if judgement.changed_from is not None:
             self._num_rollbacks += 1
             if self._drafter is not None:
@@ -229,7 +232,7 @@ class Stream(AnswerStream):
     def _repeat_lost_hints(self, commit: Commit, now_s: float) -> None:
         """A hint that had time to arrive, and yet the edge decided alone: it was lost, so say it again."""
         rtt_s = FIRST_REPEAT_S if self._link.rtt_s is None else self._link.rtt_s
-        late_s = rtt_s + 2 * (self._pass_s.value or 0.05) + 0.01
+        late_s = rtt_s + 2 * (self._known.passes.mean_s or 0.05) + 0.01
         was_lost = self._outbox.has_lost_hint(sent_before_s=now_s - late_s)
         if was_lost and commit.num_hinted == 0:
             self._outbox.repeat_guesses()
@@ -250,6 +253,8 @@ class Stream(AnswerStream):
         self._outbox.close()
         self._cancel_sending()
         self._cancel_retry()
+        if self._draft_timer is not None:
+            self._draft_timer.cancel()
         if self._silence_timer is not None:
             self._silence_timer.cancel()
         self._may_draft.set()
@@ -280,41 +285,29 @@ class Stream(AnswerStream):
 
     # When to speak
 
-    def _keep_time(self, now_s: float) -> None:
-        """A commit came: the edge is half a round trip into its next pass."""
-        rtt_s, pass_s = self._link.rtt_s, self._pass_s.value
-        if rtt_s is not None and pass_s:
-            self._far = farness(rtt_s, pass_s)
-            jitter_s = self._link.jitter_s
-            self._clock = SendClock.after_commit(now_s, rtt_s=rtt_s, jitter_s=jitter_s, step_s=pass_s)
+    def _wish_patience(self) -> None:
+        patience_s = self._scheduler.policy.patience_s
+        if self._drafter is not None and patience_s != self._outbox.patience_s:
+            self._outbox.wish_patience(patience_s)
+            self._notify(self)
 
     def _decide_sending(self, now_s: float) -> None:
         """Send the guesses now, as late as still serves the next pass, or not yet."""
-        guesses, policy = self._guesses, self.request.policy
-        if guesses.num_unsent == 0:
+        guesses = self._guesses
+        when_s = None
+        if guesses.num_unsent:
+            when_s = self._scheduler.send_at_s(
+                now_s, num_sent=guesses.num_sent, can_draft=self._wants_one_more()
+            )
+        if when_s is None:
             self._cancel_sending()
-            return
-        if policy.waits_for_verdict:
-            if not self._wants_one_more():
-                self._send_hint()
-        elif self._clock is None:
+        elif when_s <= now_s:
             self._send_hint()
-        elif policy.patience_s > 0 and guesses.num_sent == 0:
-            self._clock = self._clock.after_wake(now_s)
-            self._send_hint()
-        elif self._num_worth_sending():
-            self._send_hint_at(self._clock.next_send_s(now_s))
         else:
-            self._cancel_sending()
+            self._send_hint_at(when_s)
 
     def _num_worth_sending(self) -> int:
-        return num_worth_sending(
-            self.request.policy,
-            num_sent=self._guesses.num_sent,
-            num_unsent=self._guesses.num_unsent,
-            agreement=self._agreement.chance,
-            far=self._far,
-        )
+        return self._scheduler.num_worth_sending(num_sent=self._guesses.num_sent)
 
     def _send_hint_at(self, when_s: float) -> None:
         if self._send_timer is not None and self._send_timer.when() <= when_s:
@@ -382,10 +375,10 @@ class Stream(AnswerStream):
         rtt_s = self._link.rtt_s
         if rtt_s is None:
             return FIRST_REPEAT_S
-        policy = self.request.policy
+        policy = self._scheduler.policy
         waits_s = policy.patience_s if policy.patience_s < FOREVER_S else 0.0
-        drafts_s = (self._draft_step_s.value or 0.0) * min(policy.window, 16)
-        passes_s = 4 * (self._pass_s.value or 0.05)
+        drafts_s = (self._known.draft_step_s.value or 0.0) * min(policy.window, 16)
+        passes_s = 4 * (self._known.passes.mean_s or 0.05)
         return min(0.25 + 2 * rtt_s + waits_s + drafts_s + passes_s, MAX_REPEAT_S)
 
     # Drafting
@@ -404,12 +397,13 @@ class Stream(AnswerStream):
                 work, num_rows = drafter.step(self._guesses.tokens)
                 guess = await runner.run(work, rows=num_rows)
                 now_s = self._loop.time()
-                self._draft_step_s.add(now_s - started_s)
+                self._known.draft_step_s.add(now_s - started_s)
                 self._tally.draft_step_s.add(now_s - started_s)
                 self._tally.num_drafted += 1
                 # A rollback meanwhile: this guess continues a text that is no more.
                 if num_rollbacks == self._num_rollbacks and not self.is_ended:
-                    self._guesses.add(guess)
+                    self._guesses.add(guess.token)
+                    self._scheduler.note_guess(guess.confidence)
                     if self._send_timer is None:  # else it goes with the message that is planned
                         self._decide_sending(now_s)
                     self._decide_drafting()
@@ -430,10 +424,19 @@ class Stream(AnswerStream):
             self.open()
 
     def _decide_drafting(self) -> None:
-        if self.is_ended or (self._drafter is not None and self._wants_one_more()):
+        if self._draft_timer is not None:
+            self._draft_timer.cancel()
+            self._draft_timer = None
+        self._may_draft.clear()
+        if self.is_ended:
             self._may_draft.set()
-        else:
-            self._may_draft.clear()
+        elif self._drafter is not None and self._wants_one_more():
+            now_s = self._loop.time()
+            when_s = self._scheduler.draft_at_s(now_s)
+            if when_s <= now_s:
+                self._may_draft.set()
+            else:
+                self._draft_timer = self._loop.call_at(when_s, self._may_draft.set)
 
     def _wants_one_more(self) -> bool:
         guesses = self._guesses
@@ -441,10 +444,4 @@ class Stream(AnswerStream):
             return False
         if guesses.end >= self._length_limit() - 1:
             return False  # the last token is the edge's own anyway
-        return wants_one_more(
-            self.request.policy,
-            num_chained=guesses.num_chained,
-            num_sent=guesses.num_sent,
-            agreement=self._agreement.chance,
-            far=self._far,
-        )
+        return self._scheduler.wants_one_more(num_sent=guesses.num_sent)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .policy import Policy
 
-__all__ = ["SendClock", "farness", "num_worth_sending", "wants_one_more"]
+__all__ = ["SendClock", "farness", "num_worth_sending", "stands_in_the_way", "wants_one_more"]
 
 NEAR_S = 0.2
 """A round trip and two passes that take no longer than this make a link near."""
@@ -26,37 +28,52 @@ def farness(rtt_s: float | None, pass_s: float | None) -> float:
     return min(1.0, NEAR_S / (rtt_s + 2 * pass_s))
 
 
-def wants_one_more(policy: Policy, *, num_chained: int, num_sent: int, agreement: float, far: float) -> bool:
-    """Draft another token behind `num_chained` undecided ones, `num_sent` of which are sent?"""
+def wants_one_more(policy: Policy, *, num_chained: int, num_sent: int, chance: float, far: float) -> bool:
+    """Draft another token, which has this `chance` of being used, behind `num_chained` undecided ones?"""
     if num_chained >= policy.window:
         return False
     if policy.waits_for_verdict:
         return num_sent == 0
-    return agreement ** (num_chained + 1) >= policy.min_chance * far
+    return chance >= policy.min_chance * far
 
 
-def num_worth_sending(policy: Policy, *, num_sent: int, num_unsent: int, agreement: float, far: float) -> int:
+def num_worth_sending(policy: Policy, *, chance_of_sent: float, chances: Sequence[float], far: float) -> int:
     """How many of the guesses not sent yet are worth their bytes; 0 if together they are no message's worth.
 
-    A guess behind `num_sent` others is used only if all of these are. What is not worth sending now will
-    be once a commit has confirmed some of what stands before it.
+    A guess is used only if all before it are, and those that are sent already are with `chance_of_sent`.
+    What is not worth sending now will be once a commit has confirmed some of what stands before it.
     """
     if policy.waits_for_verdict:
-        return num_unsent
+        return len(chances)
     min_chance, min_hope = policy.min_sent_chance * far, policy.min_hope * far
     hope = 0.0
-    chance = agreement**num_sent
-    for number in range(num_unsent):
-        chance *= agreement
+    chance = chance_of_sent
+    for number, each in enumerate(chances):
+        chance *= each
         if chance < min_chance:
             return number if hope >= min_hope else 0
         hope += chance
-    return num_unsent if hope >= min_hope else 0
+    return len(chances) if hope >= min_hope else 0
+
+
+def stands_in_the_way(now_s: float, step_s: float, *, commit_s: float, deadline_s: float) -> bool:
+    """Would a step that begins now leave fewer guesses for the pass after a correction?
+
+    A step cannot be stopped. One that is under way when the commit at `commit_s` kills its chain delays those
+    behind the correction, of which some must be ready by `deadline_s`. Where it takes one of them away it
+    gives none in return if the chain lives: it then only is what would have been drafted a little later.
+    """
+    if now_s + step_s <= commit_s:
+        return False
+    num_otherwise = math.floor((deadline_s - commit_s) / step_s + 1e-9)
+    num_then = math.floor((deadline_s - now_s - step_s) / step_s + 1e-9)
+    return max(0, num_then) < num_otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendClock:
-    """When the edge's passes begin: what the device sends at `beat_s + n * step_s` arrives just then.
+    """When the edge's passes begin: what is sent at `beat_s` arrives as one begins that takes `first_s`, and
+    all after it take `step_s`.
 
     The last commit to arrive left the edge half a round trip ago, when the next pass began; what is sent
     now is there half a round trip from now. A hint that arrives in mid-pass is of no more use than one
@@ -65,20 +82,33 @@ class SendClock:
     """
 
     beat_s: float
+    first_s: float
     step_s: float
     margin_s: float
 
     @classmethod
-    def after_commit(cls, arrival_s: float, *, rtt_s: float, jitter_s: float, step_s: float) -> SendClock:
+    def after_commit(
+        cls, arrival_s: float, *, rtt_s: float, jitter_s: float, first_s: float, step_s: float
+    ) -> SendClock:
         """The edge went on to its next pass when this commit left."""
-        return cls(beat_s=arrival_s - rtt_s, step_s=step_s, margin_s=MARGIN_S + 2 * jitter_s)
+        margin_s = MARGIN_S + 2 * jitter_s
+        return cls(beat_s=arrival_s - rtt_s, first_s=first_s, step_s=step_s, margin_s=margin_s)
 
-    def after_wake(self, sent_s: float) -> SendClock:
+    def after_wake(self, sent_s: float, first_s: float) -> SendClock:
         """The edge stood waiting: it begins a pass when this hint arrives."""
-        return SendClock(beat_s=sent_s, step_s=self.step_s, margin_s=self.margin_s)
+        return dataclasses.replace(self, beat_s=sent_s, first_s=first_s)
+
+    def next_commit_s(self, now_s: float, *, rtt_s: float) -> float:
+        """When the next commit is expected to arrive, if the edge makes pass after pass."""
+        first_s = self.beat_s + self.first_s + rtt_s
+        num_steps = max(0, math.ceil((now_s - first_s) / self.step_s + 1e-9))
+        return first_s + num_steps * self.step_s
 
     def next_send_s(self, now_s: float) -> float:
         """The last moment from now on that still makes it to a pass."""
         first_s = self.beat_s - self.margin_s
+        if now_s <= first_s:
+            return first_s
+        first_s += self.first_s
         num_steps = max(0, math.ceil((now_s - first_s) / self.step_s - 1e-9))
         return first_s + num_steps * self.step_s

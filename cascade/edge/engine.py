@@ -93,6 +93,11 @@ class BatchEngine:
         _ours(text).hints.offer(position, prefix_hash, tokens)
         self._changed.set()
 
+    def wish_patience(self, text: Text, patience_s: float) -> None:
+        """The device wants the edge to wait for hints so long from now on."""
+        _ours(text).patience_s = min(patience_s, self.settings.max_patience_s)
+        self._changed.set()
+
     def acknowledge(self, text: Text, known: int) -> None:
         """The device has everything before `known`."""
         decode = _ours(text)

@@ -158,6 +158,10 @@ class Engine(Protocol):
         """The device's guess at the tokens from `position` on, behind a prefix with this hash."""
         ...
 
+    def wish_patience(self, text: Text, patience_s: float) -> None:
+        """The device wants the text to wait so long for hints, in place of what it opened with."""
+        ...
+
     def acknowledge(self, text: Text, known: int) -> None:
         """The device has everything before `known`."""
         ...

@@ -136,6 +136,8 @@ class Sessions:
             session.last_step_s = now_s  # it may go on from now on
         if hint.stamp_ms is not None:
             session.note_stamp(hint.stamp_ms, now_s)
+        if hint.patience_ms is not None:
+            self._engine.wish_patience(text, hint.patience_ms / 1000)
         if hint.tokens:
             self.count_offered(hint.tokens)
             if account.work_wait_s(now_s):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..decoding import Sampling, pick
 from ..device import Device, Policy
 from ..edge import EdgeServer, EdgeSettings
 from ..events import Summary
 from ..links.base import Link
+from ..models.base import Feed
 from ..models.runner import PacedRunner, constant_cost
 from ..testing import Conditions, EmulatedLink, MemoryListener, SyntheticDraft, SyntheticTarget, run_virtual
 
-__all__ = ["Outcome", "Setting", "simulate"]
+__all__ = ["Outcome", "Setting", "agreements", "simulate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,11 @@ class Setting:
     """Of the draft's dice, see `SyntheticDraft`."""
     draft_step_s: float = 0.005
     pass_s: float = 0.050
+    """Of one row."""
+    row_s: float = 0.0
+    """What each further row adds to a pass."""
+    jitter_s: float = 0.0
+    """Mean of an exponential delay on top of either way."""
     max_fed_hints: int = 16
 
 
@@ -44,28 +51,48 @@ def simulate(setting: Setting) -> Outcome:
     return run_virtual(_simulate(setting), limit_s=60 + setting.num_tokens * (1 + setting.rtt_s))
 
 
-async def _simulate(setting: Setting) -> Outcome:
+def agreements(setting: Setting) -> list[bool]:
+    """Does the draft, given the true text before, agree at each position of this setting's text?"""
+    target, draft = _pair(setting)
+    text = _prompt(setting)
+    sequence = target.new_sequence()
+    fed, agreed = text, []
+    for position in range(len(text), len(text) + setting.num_tokens):
+        logits = target.forward([Feed(sequence, fed, 1)])
+        agreed.append(draft.agrees(sequence.states[-1]))
+        fed = [pick(logits[0], Sampling(), position)]
+    return agreed
+
+
+def _pair(setting: Setting) -> tuple[SyntheticTarget, SyntheticDraft]:
     target = SyntheticTarget(seed=setting.seed)
-    draft = SyntheticDraft(
+    return target, SyntheticDraft(
         target, agreement=setting.agreement, seed=setting.seed + 1, rotation=setting.rotation
     )
+
+
+def _prompt(setting: Setting) -> list[int]:
+    return [1 + setting.seed % 60, 2, 3]
+
+
+async def _simulate(setting: Setting) -> Outcome:
+    target, draft = _pair(setting)
     listener = MemoryListener()
-    one_way = Conditions(delay_s=setting.rtt_s / 2)
+    one_way = Conditions(delay_s=setting.rtt_s / 2, jitter_s=setting.jitter_s)
 
     async def dial() -> Link:
-        return EmulatedLink(await listener.dial(), up=one_way, down=one_way)
+        return EmulatedLink(await listener.dial(), up=one_way, down=one_way, seed=setting.seed)
 
     edge = EdgeServer.of(
         target,
-        PacedRunner(constant_cost(setting.pass_s)),
+        PacedRunner(lambda rows: setting.pass_s + setting.row_s * (rows - 1)),
         settings=EdgeSettings(max_fed_hints=setting.max_fed_hints),
     )
     device = Device([dial], draft=draft, runner=PacedRunner(constant_cost(setting.draft_step_s)), seed=1)
     async with edge:
         edge.listen(listener)
         async with device:
-            prompt = [1 + setting.seed % 60, 2, 3]
-            stream = device.stream(prompt, max_new_tokens=setting.num_tokens, policy=setting.policy)
+            stream = device.stream(_prompt(setting), max_new_tokens=setting.num_tokens, policy=setting.policy)
             async for _token in stream:
                 pass
             summary = stream.summary

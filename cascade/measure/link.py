@@ -26,6 +26,11 @@ class LinkEstimator:
         """Mean deviation of the round trip."""
         return self._rtt.deviation
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """The last round trip was far from those before: worth asking again."""
+        return self._rtt.is_in_doubt
+
     def add_round_trip(self, rtt_s: float) -> None:
         self._rtt.add(rtt_s)
 

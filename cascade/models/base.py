@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
-__all__ = ["Feed", "LanguageModel", "Logits", "TokenSequence"]
+__all__ = ["IN_LOGITS", "Feed", "LanguageModel", "Logits", "Promise", "TokenSequence", "promise_of"]
 
 Logits = Any
 """A float32 matrix [rows, vocab_size]: a NumPy array, or a torch tensor where torch runs the model."""
+
+IN_LOGITS: Final = "in-logits"
+Promise: TypeAlias = float | str | None
+"""What a draft says about its last row: a number, the chance that the target picks the same token; IN_LOGITS,
+nothing but what the logits say; None, nothing, and the logits mean nothing either."""
 
 
 class TokenSequence(Protocol):
@@ -89,3 +94,9 @@ class LanguageModel(Protocol):
     def forward(self, feeds: Sequence[Feed]) -> Logits:
         """One ragged pass. Extends every sequence by its tokens; returns the wanted rows, feed by feed."""
         ...
+
+
+def promise_of(sequence: TokenSequence) -> Promise:
+    """A sequence may have a `promise`, renewed by every row; most models say it all in logits."""
+    promise: Promise = getattr(sequence, "promise", IN_LOGITS)
+    return promise

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..decoding.sampler import as_numpy
 from ..errors import ContextExceeded
-from .base import Feed, LanguageModel, Logits, TokenSequence
+from .base import IN_LOGITS, Feed, LanguageModel, Logits, Promise, TokenSequence, promise_of
 from .suffix import SuffixSequence, TrackRecord, one_hot, portions
 
 __all__ = ["BlendDraft", "BlendSequence"]
@@ -60,18 +60,19 @@ class BlendDraft:
         """[1, V]"""
         guess = sequence.suffix.guess()
         if guess.promise >= sequence.neural_promise:
-            sequence.suffix.offered = guess.token
+            sequence.suffix.offered, sequence.promise = guess.token, guess.promise
             return one_hot(self.vocab_size, guess.token)[None]
         missed = sequence.suffix.tokens[sequence.neural.length :]
         row = self._neural.forward([Feed(sequence.neural, missed, 1)])
         sequence.note_favourite(int(row[0].argmax()))
+        sequence.promise = promise_of(sequence.neural)
         return row
 
 
 class BlendSequence:
     """A text in both drafters' memories; the neural one may be behind."""
 
-    __slots__ = ("_favourites", "_record", "neural", "suffix")
+    __slots__ = ("_favourites", "_record", "neural", "promise", "suffix")
 
     def __init__(self, suffix: SuffixSequence, neural: TokenSequence) -> None:
         self.suffix = suffix
@@ -79,6 +80,8 @@ class BlendSequence:
         self._favourites: dict[int, int] = {}
         """Position -> the neural draft's likeliest token, where it was asked and not judged yet."""
         self._record = TrackRecord(NEURAL_PRIOR)
+        self.promise: Promise = IN_LOGITS
+        """Of the last row."""
 
     @property
     def length(self) -> int:

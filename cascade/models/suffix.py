@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import ContextExceeded
 from ..settings import check_int
-from .base import Feed
+from .base import Feed, Promise
 from .repeats import BYTES_PER_TOKEN, RepeatIndex
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class SuffixDraft:
             for tokens, is_asked in portions(feed):
                 sequence.extend(tokens)
                 if is_asked:
-                    sequence.offered = sequence.guess().token
+                    guess = sequence.guess()
+                    sequence.offered, sequence.promise = guess.token, guess.promise
                     rows.append(one_hot(self.vocab_size, sequence.offered))
         return np.stack(rows) if rows else np.empty((0, self.vocab_size), np.float32)
 
@@ -94,7 +95,7 @@ class SuffixSequence:
     several. Whatever stands in the text at that moment is the target's, and all guesses are judged by it.
     """
 
-    __slots__ = ("_index", "_is_cut", "_noted", "_records", "decided", "offered")
+    __slots__ = ("_index", "_is_cut", "_noted", "_records", "decided", "offered", "promise")
 
     def __init__(self) -> None:
         self._index = RepeatIndex()
@@ -106,6 +107,8 @@ class SuffixSequence:
         """Leading tokens that are known to be the target's own."""
         self.offered: int | None = None
         """What the last row made the caller pick; None where it left a choice, as another model's does."""
+        self.promise: Promise = None
+        """Of the last row."""
 
     @property
     def length(self) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import ContextExceeded
 from ..settings import check_int, check_number
-from .base import Feed
+from .base import Feed, Promise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +36,11 @@ class BetaAgreement:
 
     mean: float
     concentration: float
+    sharpness: float = 1.0
+    """The draft promises these chances, their logits times this: 1 is honest, more is too sure of itself."""
 
     def __post_init__(self) -> None:
+        check_number("sharpness", self.sharpness, low=0)
         check_number("mean", self.mean, low=1e-6, high=1 - 1e-6)
         check_number("concentration", self.concentration, low=1e-3)
 
@@ -102,6 +105,8 @@ class SyntheticTarget:
 class SyntheticDraft:
     """A draft that agrees with a synthetic target at a chosen rate, or with chances drawn from a Beta.
 
+    With chances that differ it says for each guess how sure it is; a draft of one rate says nothing.
+
     `rotation` turns all its dice by a part of a full turn. Runs whose rotations are spread evenly are each
     as random as any, and together they agree at the chosen rate almost exactly: their mean settles with
     far fewer tokens than that of runs with seeds of their own.
@@ -144,10 +149,24 @@ class SyntheticDraft:
         bank = self._target._bank
         num_rows = len(bank) // 2
         rows = [
-            state % num_rows + (num_rows if self._coin(state) >= self.chance(state) else 0)
+            state % num_rows + (0 if self.agrees(state) else num_rows)
             for state in self._target._extend(feeds)
         ]
+        for feed in feeds:
+            assert isinstance(feed.sequence, SyntheticSequence)
+            feed.sequence.promise = self._promise(feed.sequence.states[-1])
         return _take(bank, rows)
+
+    def agrees(self, state: int) -> bool:
+        """Does it pick what the target picks after this cache state?"""
+        return self._coin(state) < self.chance(state)
+
+    def _promise(self, state: int) -> Promise:
+        if not isinstance(self._agreement, BetaAgreement):
+            return None
+        chance, sharpness = self.chance(state), self._agreement.sharpness
+        kept, broken = chance**sharpness, (1 - chance) ** sharpness
+        return kept / (kept + broken) if kept + broken else 0.5
 
     def chance(self, state: int) -> float:
         """The chance that draft and target agree after this cache state."""
@@ -163,10 +182,11 @@ class SyntheticDraft:
 class SyntheticSequence:
     """The cache: one 64-bit hash per token held, and one for the empty text."""
 
-    __slots__ = ("states",)
+    __slots__ = ("promise", "states")
 
     def __init__(self, states: list[int]) -> None:
         self.states = states
+        self.promise: Promise = None
 
     @property
     def length(self) -> int:

@@ -143,6 +143,7 @@ class Hint:
 
     Without tokens it is an acknowledgement when `position == known`, and when `position > known`
     it asks the edge to repeat its commits from `known` on; `prefix_hash` is then not sent and arrives as 0.
+    `patience_ms` is a new wish for patience, in place of the one of OPEN.
     """
 
     alias: int
@@ -152,6 +153,7 @@ class Hint:
     tokens: tuple[int, ...]
     known: int
     stamp_ms: int | None = None
+    patience_ms: int | None = None
 
 
 @record

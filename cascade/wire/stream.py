@@ -96,6 +96,7 @@ def _lower_hint(message: Hint, packer: TokenPacker) -> Values:
         _pack_guess(message, packer),
         position - message.known,
         message.stamp_ms,
+        message.patience_ms,
     )
 
 
@@ -105,7 +106,7 @@ def _relate_hint(values: Values, width: int) -> None:
 
 
 def _lift_hint(values: Values, packer: TokenPacker) -> Hint:
-    _, alias, generation, position, guess, behind, stamp_ms = values
+    _, alias, generation, position, guess, behind, stamp_ms, patience_ms = values
     prefix_hash, tokens = _unpack_guess(guess, packer)
     return Hint(
         alias=alias,
@@ -115,6 +116,7 @@ def _lift_hint(values: Values, packer: TokenPacker) -> Hint:
         tokens=tokens,
         known=position - behind,
         stamp_ms=stamp_ms,
+        patience_ms=patience_ms,
     )
 
 
@@ -229,6 +231,7 @@ STREAM_LAYOUTS: Final = (
             ),
             Field("behind", _COUNT, 0),
             Field("stamp_ms", optional(_COUNT), None),
+            Field("patience_ms", optional(_COUNT), None),
         ),
         _lower_hint,
         _lift_hint,

@@ -448,6 +448,25 @@ async def test_patience_waits_for_hints_and_no_longer() -> None:
 
 
 @in_virtual_time
+async def test_a_new_wish_for_patience_counts_at_once() -> None:
+    listener = MemoryListener()
+    loop = asyncio.get_running_loop()
+    async with edge_for(listener, max_patience_s=0.7) as edge, talk_to(listener) as talker:
+        await talker.say(opening(patience_s=60.0))
+        await talker.hear_text(1)
+        await talker.say(hint(TEXT[: LONG + 1], known=LONG + 1, patience_ms=0))
+        began_s = loop.time()
+        assert await talker.hear_text(3, start=LONG + 1) == ANSWER[1:4]
+        assert loop.time() - began_s == pytest.approx(3 * PASS_S)
+        await talker.say(hint(TEXT[: LONG + 4], known=LONG + 4, patience_ms=90_000))  # cut to 0.7 s
+        await talker.hear_text(1, start=LONG + 4)  # of the pass that was running
+        began_s = loop.time()
+        await talker.hear_text(1, start=LONG + 5)
+        assert loop.time() - began_s == pytest.approx(0.7 + PASS_S)
+        assert edge.engine.stats.num_passes == 6
+
+
+@in_virtual_time
 async def test_nobody_waits_for_hints_to_the_last_token() -> None:
     listener = MemoryListener()
     async with edge_for(listener) as edge, talk_to(listener) as talker:

@@ -90,6 +90,9 @@ class PlainEngine:
     def hint(self, text: Text, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
         self.num_hints += 1
 
+    def wish_patience(self, text: Text, patience_s: float) -> None:
+        """It never waits."""
+
     def acknowledge(self, text: Text, known: int) -> None:
         self.num_acknowledged += 1
 

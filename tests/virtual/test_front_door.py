@@ -55,7 +55,7 @@ async def test_a_device_without_a_vocabulary_learns_it_from_the_edge(draft: Any)
     async with edge_for(MemoryListener()) as edge, Device.connect("memory:", draft=draft) as device:
         stream = device.stream(PROMPT, max_new_tokens=100)
         assert [token.id for token in await read(stream)] == ANSWER[:100]
-        assert stream.request.policy.window == (64 if draft else 0)
+        assert (stream.request.policy.window > 0) == (draft is not None)
         assert (stream.summary.num_drafted > 0) == (draft is not None)
         with pytest.raises(SettingsError, match="prompt"):
             device.stream([VOCAB_SIZE], max_new_tokens=1)

@@ -589,7 +589,7 @@ class FragileTarget(SyntheticTarget):
 async def test_a_step_that_fails_at_the_edge_is_asked_for_again() -> None:
     listener = MemoryListener()
     target = FragileTarget(vocab_size=VOCAB_SIZE)
-    async with edge_for(listener, target=target), device_for(listener.dial) as device:
+    async with edge_for(listener, target=target), device_for(listener.dial, agreement=0.3) as device:
         stream = device.stream(PROMPT, max_new_tokens=300)
         reader = asyncio.create_task(read(stream))
         for _ in range(5):  # more often than would be taken in a row

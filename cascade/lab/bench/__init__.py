@@ -1,8 +1,8 @@
 """Benchmarks: each module in this folder is one, and has `run(**options) -> dict` of JSON-able figures.
 
 Options are keyword-only and have defaults. A benchmark that can be shortened takes `repeats`, or `quick`
-where fewer repeats are not enough. Its docstring's first line says what it measures. Figures carry their
-unit in the name.
+where fewer repeats are not enough; one that can draw its figures takes `plot`, a file. Its docstring's first
+line says what it measures. Figures carry their unit in the name.
 
 This is the only place in the library where a wall clock may be read.
 """
@@ -35,7 +35,7 @@ def catalogue() -> dict[str, str]:
     return {name: (inspect.getdoc(_module(name)) or "").partition("\n")[0] for name in names()}
 
 
-def run(name: str, *, quick: bool = False) -> dict[str, Any]:
+def run(name: str, *, quick: bool = False, plot: str | None = None) -> dict[str, Any]:
     """Run one benchmark: its figures, and on what they were measured."""
     benchmark = _module(name).run
     known = inspect.signature(benchmark).parameters
@@ -44,6 +44,8 @@ def run(name: str, *, quick: bool = False) -> dict[str, Any]:
         options["quick"] = True
     elif quick and "repeats" in known:
         options["repeats"] = QUICK_REPEATS
+    if plot is not None and "plot" in known:
+        options["plot"] = plot
     return {
         "benchmark": name,
         "cascade": __version__,

@@ -12,7 +12,13 @@ from cascade.decoding import Sampling, pick
 from cascade.device import Policy, ReconnectSettings
 from cascade.device.drafter import Drafter
 from cascade.device.guesses import Guesses, Judgement
-from cascade.device.window import SendClock, farness, num_worth_sending, wants_one_more
+from cascade.device.window import (
+    SendClock,
+    farness,
+    num_worth_sending,
+    stands_in_the_way,
+    wants_one_more,
+)
 from cascade.errors import SettingsError
 from cascade.models.base import Feed
 from cascade.testing import SyntheticDraft, SyntheticTarget
@@ -90,20 +96,20 @@ def test_guesses_follow_the_commits_whatever_is_guessed(data: st.DataObject) -> 
 def test_drafting_stops_where_a_token_is_hardly_ever_used() -> None:
     policy = Policy(window=20, patience_s=0, min_chance=0.5)
     wants = [
-        wants_one_more(policy, num_chained=chained, num_sent=0, agreement=0.8, far=1.0)
+        wants_one_more(policy, num_chained=chained, num_sent=0, chance=0.8 ** (chained + 1), far=1.0)
         for chained in range(6)
     ]
     assert wants == [True, True, True, False, False, False]  # .8, .64, .512, .41, ...
-    assert wants_one_more(policy, num_chained=3, num_sent=0, agreement=0.8, far=0.5)
-    assert not wants_one_more(policy, num_chained=20, num_sent=0, agreement=1.0, far=1.0)
+    assert wants_one_more(policy, num_chained=3, num_sent=0, chance=0.41, far=0.5)
+    assert not wants_one_more(policy, num_chained=20, num_sent=0, chance=1.0, far=1.0)
 
 
 def test_who_waits_for_a_verdict_drafts_nothing_meanwhile() -> None:
     policy = Policy.ask_and_wait(4)
-    assert wants_one_more(policy, num_chained=3, num_sent=0, agreement=0.1, far=1.0)
-    assert not wants_one_more(policy, num_chained=4, num_sent=0, agreement=1.0, far=1.0)
-    assert not wants_one_more(policy, num_chained=2, num_sent=2, agreement=1.0, far=1.0)
-    assert num_worth_sending(policy, num_sent=0, num_unsent=4, agreement=0.1, far=1.0) == 4
+    assert wants_one_more(policy, num_chained=3, num_sent=0, chance=0.1, far=1.0)
+    assert not wants_one_more(policy, num_chained=4, num_sent=0, chance=1.0, far=1.0)
+    assert not wants_one_more(policy, num_chained=2, num_sent=2, chance=1.0, far=1.0)
+    assert num_worth_sending(policy, chance_of_sent=1.0, chances=[0.1] * 4, far=1.0) == 4
 
 
 @pytest.mark.parametrize(
@@ -120,7 +126,8 @@ def test_who_waits_for_a_verdict_drafts_nothing_meanwhile() -> None:
 )
 def test_what_is_worth_its_bytes(num_sent: int, num_unsent: int, agreement: float, worth: int) -> None:
     policy = Policy(window=64, patience_s=0, min_sent_chance=0.5, min_hope=0.75)
-    found = num_worth_sending(policy, num_sent=num_sent, num_unsent=num_unsent, agreement=agreement, far=1.0)
+    chances = [agreement] * num_unsent
+    found = num_worth_sending(policy, chance_of_sent=agreement**num_sent, chances=chances, far=1.0)
     assert found == worth
 
 
@@ -137,7 +144,7 @@ def test_a_far_link_asks_for_less_certain_guesses() -> None:
 
 def test_hints_are_sent_to_arrive_just_before_a_pass() -> None:
     """A commit that came at 1.0 left at 0.95; passes begin then and every 50 ms; the way takes 50 ms."""
-    clock = SendClock.after_commit(1.0, rtt_s=0.1, jitter_s=0.0, step_s=0.05)
+    clock = SendClock.after_commit(1.0, rtt_s=0.1, jitter_s=0.0, first_s=0.05, step_s=0.05)
     sends_s = [clock.next_send_s(now_s) for now_s in (1.0, 1.02, 1.048, 1.0495, 1.1)]
     margin_s = clock.margin_s
     assert sends_s == pytest.approx([1.05 - margin_s] * 3 + [1.1 - margin_s, 1.15 - margin_s])
@@ -157,10 +164,45 @@ def test_hints_are_sent_to_arrive_just_before_a_pass() -> None:
 def test_the_next_send_is_never_past_and_never_further_than_a_pass(
     now_s: float, arrival_s: float, rtt_s: float, jitter_s: float, step_s: float
 ) -> None:
-    clock = SendClock.after_commit(arrival_s, rtt_s=rtt_s, jitter_s=jitter_s, step_s=step_s)
+    clock = SendClock.after_commit(arrival_s, rtt_s=rtt_s, jitter_s=jitter_s, first_s=step_s, step_s=step_s)
     send_s = clock.next_send_s(now_s)
     assert send_s >= now_s - 1e-6
     assert send_s <= max(now_s, arrival_s) + step_s + 1e-6
+
+
+def test_a_pass_with_hints_takes_longer_than_those_after_it() -> None:
+    clock = SendClock.after_commit(1.0, rtt_s=0.02, jitter_s=0.0, first_s=0.06, step_s=0.05)
+    assert clock.next_send_s(1.0) == pytest.approx(1.04 - clock.margin_s)
+    assert clock.next_send_s(1.045) == pytest.approx(1.09 - clock.margin_s)
+    assert clock.next_commit_s(1.0, rtt_s=0.02) == pytest.approx(1.06)
+    assert clock.next_commit_s(1.07, rtt_s=0.02) == pytest.approx(1.11)
+    woken = clock.after_wake(2.0, 0.07)
+    assert woken.next_commit_s(2.0, rtt_s=0.02) == pytest.approx(2.09)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "is_in_the_way"),
+    [
+        (0.005, False),  # over before the commit
+        (0.032, True),  # one guess is ready in time behind a correction, but not behind this step as well
+        (0.020, False),  # two either way
+        (0.070, False),  # none either way
+    ],
+)
+def test_a_step_waits_only_where_it_would_cost_the_next_pass_a_guess(
+    step_s: float, is_in_the_way: bool
+) -> None:
+    found = stands_in_the_way(0.0, step_s, commit_s=0.01, deadline_s=0.06)
+    assert found == is_in_the_way
+
+
+@settings(max_examples=200, derandomize=True)
+@given(st.floats(0, 1), st.floats(0.001, 1), st.floats(0, 1), st.floats(0, 1))
+def test_no_step_stands_in_the_way_of_a_commit_that_it_ends_before(
+    now_s: float, step_s: float, spare_s: float, later_s: float
+) -> None:
+    commit_s = now_s + step_s + spare_s
+    assert not stands_in_the_way(now_s, step_s, commit_s=commit_s, deadline_s=commit_s + later_s)
 
 
 # Policy
@@ -176,6 +218,7 @@ def test_the_next_send_is_never_past_and_never_further_than_a_pass(
         (lambda: Policy(window=1, patience_s=0, min_chance=2), "min_chance"),
         (lambda: Policy(window=1, patience_s=0, min_sent_chance=-1), "min_sent_chance"),
         (lambda: Policy(window=1, patience_s=0, min_hope=-1), "min_hope"),
+        (lambda: Policy(window=1, patience_s=0, num_gathered=0), "num_gathered"),
         (lambda: ReconnectSettings(first_s=-1), "first_s"),
         (lambda: ReconnectSettings(silent_s=0), "silent_s"),
     ],
@@ -206,8 +249,8 @@ def test_a_drafter_feeds_only_what_is_new() -> None:
         work, num_rows = drafter.step(text)
         rows.append(num_rows)
         guess = work()
-        assert guess == fresh_guess(text)
-        text.append(guess)
+        assert guess.token == fresh_guess(text)
+        text.append(guess.token)
     assert rows == [3, 1, 1, 1]
 
 
@@ -218,13 +261,13 @@ def test_after_any_roll_backs_the_guess_is_that_of_a_fresh_cache(corrections: li
     text = [1, 2, 3]
     for back, token in corrections:
         work, _ = drafter.step(list(text))
-        text.append(work())
+        text.append(work().token)
         position = max(1, len(text) - back)
         if back:
             drafter.roll_back(position)
             text[position:] = [token]
     work, _ = drafter.step(list(text))
-    assert work() == fresh_guess(text)
+    assert work().token == fresh_guess(text)
 
 
 def test_a_roll_back_in_mid_step_is_kept_for_the_next() -> None:
@@ -234,7 +277,7 @@ def test_a_roll_back_in_mid_step_is_kept_for_the_next() -> None:
     work()
     work, num_rows = drafter.step([1, 2, 9])
     assert num_rows == 1
-    assert work() == fresh_guess([1, 2, 9])
+    assert work().token == fresh_guess([1, 2, 9])
 
 
 def test_two_roll_backs_keep_the_earlier() -> None:
@@ -244,6 +287,6 @@ def test_two_roll_backs_keep_the_earlier() -> None:
     drafter.roll_back(3)
     work, num_rows = drafter.step([1, 9, 3, 4])
     assert num_rows == 3
-    assert work() == fresh_guess([1, 9, 3, 4])
+    assert work().token == fresh_guess([1, 9, 3, 4])
     drafter.release()
     drafter.release()

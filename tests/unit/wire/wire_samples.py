@@ -59,7 +59,14 @@ SAMPLES: tuple[Message, ...] = (
         patience_s=0.25,
     ),
     Hint(
-        alias=3, generation=2, position=412, prefix_hash=0xB3C1, tokens=(318, 257), known=405, stamp_ms=4000
+        alias=3,
+        generation=2,
+        position=412,
+        prefix_hash=0xB3C1,
+        tokens=(318, 257),
+        known=405,
+        stamp_ms=4000,
+        patience_ms=110,
     ),
     Keep(alias=200, generation=3, position=412, tokens=(318, 257), pen=Pen.DEVICE),
     Commit(

@@ -1,0 +1,154 @@
+"""How to decode under given circumstances: pure maths, a plan out of a handful of estimates.
+
+After a correction the edge has no usable hints. Those that follow it arrive a *lag* later: a round trip and
+some draft steps. The edge may *drive* meanwhile, token by token, and its tokens agree with the draft's next
+guesses or kill them; or it may *wait*. Once hints have arrived, passes *flow*, each with as many as are
+drafted in a pass, until the next disagreement. That is a renewal process: the tokens, seconds and passes of
+one cycle say what a plan costs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["Circumstances", "Objective", "Plan", "make_plan"]
+
+MAX_GATHERED = 8
+MAX_USED_HINTS = 16
+"""Hints of one pass that are worth counting on."""
+MAX_DRIVEN = 64
+"""More passes in a row than this the draft will not agree with."""
+MARGIN_S = 0.001
+PREFERENCE = 1.04
+LASTING_PREFERENCE = 1.01
+"""To let the edge wait must be better by this than to let it drive, and by that to go on so: a wait in vain
+costs more than a driven pass too many, and every change costs a little."""
+MAX_PATIENCE_S = 4.0
+MIN_GAIN = 1.005
+"""Below this drafting does not pay."""
+
+
+class Objective(Enum):
+    """What an app wants of its streams."""
+
+    LATENCY = "latency"
+    """Tokens as soon as can be, whatever passes that takes; never slower than plain streaming."""
+    BALANCED = "balanced"
+    """Saves an edge's pass where that costs less than three quarters of the time that it takes."""
+    COST = "cost"
+    """Few of the edge's passes: it waits for hints."""
+
+    @property
+    def pass_price(self) -> float:
+        """Waiting that one of the edge's passes is worth, as a multiple of the time it takes."""
+        return {Objective.LATENCY: 0.0, Objective.BALANCED: 0.75, Objective.COST: 50.0}[self]
+
+    @property
+    def load_price(self) -> float:
+        """Waiting that a second of drafting is worth: the device has other things to do, and a battery."""
+        return {Objective.LATENCY: 0.05, Objective.BALANCED: 0.05, Objective.COST: 0.2}[self]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What was measured."""
+
+    rtt_s: float
+    jitter_s: float
+    """Mean deviation of the round trip."""
+    pass_s: float
+    draft_step_s: float
+    agreement: float
+    """The chance that the target confirms a guess."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do until circumstances change."""
+
+    patience_s: float
+    """How long the edge is to wait for hints before it drives alone."""
+    num_gathered: int
+    """Guesses that go up together when the edge stands waiting for the first."""
+    s_per_token: float
+    """Expected."""
+    passes_per_token: float
+    """Expected."""
+    does_pay: bool = True
+    """False: plain streaming is as good, and costs the device nothing."""
+
+
+def make_plan(circumstances: Circumstances, objective: Objective, *, does_wait: bool = False) -> Plan:
+    """The plan that costs least, time and passes priced by the objective; `does_wait`: the edge does now."""
+    price_s = objective.pass_price * circumstances.pass_s
+    plain_s = (circumstances.pass_s + price_s) / MIN_GAIN
+
+    def cost_s(plan: Plan) -> float:
+        cost = plan.s_per_token + price_s * plan.passes_per_token
+        if plan.patience_s == 0:
+            return cost
+        return cost * (LASTING_PREFERENCE if does_wait else PREFERENCE)
+
+    best = _driving(circumstances)
+    for num_gathered in range(1, MAX_GATHERED + 1):
+        best = min(best, _waiting(circumstances, num_gathered), key=cost_s)
+    if best.patience_s > MAX_PATIENCE_S or cost_s(best) > plain_s:
+        pass_s = circumstances.pass_s
+        return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0, does_pay=False)
+    return best
+
+
+def _driving(this: Circumstances) -> Plan:
+    """No patience: the edge goes on alone until hints have caught up with it."""
+    a, pass_s, step_s = _agreement(this), this.pass_s, this.draft_step_s
+    if step_s >= pass_s:  # they never will
+        return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0)
+    # While the drafter catches up with the lag, the edge goes on: hence the difference in the divisor.
+    lag_s = this.rtt_s + 2 * this.jitter_s + step_s + MARGIN_S
+    num_driven = max(1, math.ceil(lag_s / (pass_s - step_s)))
+    if num_driven > MAX_DRIVEN:
+        return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0)
+    # So many single steps it takes until `num_driven` in a row agree.
+    num_steps = (a**-num_driven - 1) / (1 - a)
+    tokens, passes = _flow(this)
+    passes += num_steps
+    tokens += num_steps
+    return Plan(
+        patience_s=0.0,
+        num_gathered=1,
+        s_per_token=passes * pass_s / tokens,
+        passes_per_token=passes / tokens,
+    )
+
+
+def _waiting(this: Circumstances, num_gathered: int) -> Plan:
+    """The edge waits until the hints behind its correction have come."""
+    a, step_s = _agreement(this), this.draft_step_s
+    goes_on = a ** (num_gathered + 1)
+    tokens, passes = _flow(this)
+    tokens = (1 - goes_on) / (1 - a) + goes_on * tokens
+    passes = 1 + goes_on * passes
+    # A step that runs when the correction comes runs to its end; the drafter sees to it that few do.
+    seconds = this.rtt_s + (num_gathered + 0.25) * step_s + passes * this.pass_s
+    worst_s = this.rtt_s + (num_gathered + 1) * step_s + 4 * this.jitter_s + MARGIN_S
+    return Plan(
+        patience_s=worst_s,
+        num_gathered=num_gathered,
+        s_per_token=seconds / tokens,
+        passes_per_token=passes / tokens,
+    )
+
+
+def _flow(this: Circumstances) -> tuple[float, float]:
+    """Tokens and passes from the first pass with hints to the next disagreement."""
+    a = _agreement(this)
+    # What is drafted in a pass, less the guess at the edge's own token, which is needed to go on behind it.
+    num_drafted = math.floor((this.pass_s - MARGIN_S) / this.draft_step_s)
+    num_hints = min(MAX_USED_HINTS, max(0.5, num_drafted - 1))
+    return 1 / (1 - a), 1 / (1 - a ** (num_hints + 1))
+
+
+def _agreement(this: Circumstances) -> float:
+    return min(max(this.agreement, 0.02), 0.98)

@@ -1,0 +1,260 @@
+"""A stream's scheduler: what was measured and what the app wants become decisions.
+
+The decisions are pure functions (`planning.py`, `window.py`); this keeps the estimates that they are made
+from, one stream's view of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from ..decoding import chance_of_all, one_more
+from ..measure import Confidence, Knowledge
+from .guesses import Judgement
+from .planning import Circumstances, Objective, Plan, make_plan
+from .policy import Policy
+from .window import SendClock, farness, num_worth_sending, stands_in_the_way, wants_one_more
+
+__all__ = ["Scheduler"]
+
+PLAN_EVERY = 4
+"""Commits after which the plan is made anew."""
+PROBE_EVERY = 64
+"""Tokens streamed plainly, where drafting does not pay, before a few are drafted: perhaps it does now."""
+PROBE_WINDOW = 4
+NUM_PROBED = 16
+"""Verdicts of a probe."""
+WISH_CHANGE = 0.25
+"""A wish for patience that differs by less than this share is not worth a message."""
+LATE_S = 0.002
+"""A commit that is later than this is not waited for."""
+MAX_FED = 16
+"""Hints that an edge is taken to feed in one pass, at most."""
+ROUNDING_S = 0.001
+"""Stamps are in milliseconds."""
+EAGER = Policy(window=1, patience_s=0.0, min_sent_chance=0.012, min_hope=0.25)
+"""What is worth sending where nobody waits: even long shots, for they may save a round trip."""
+SHARE_EVERY = 16
+"""Commits after which the device's other streams get to know what this one has learnt about the draft."""
+
+
+@dataclass(slots=True)
+class _Chained:
+    """An undecided guess."""
+
+    confidence: Confidence
+    place: int
+    chance: float
+    sent_s: float | None = None
+
+
+class Scheduler:
+    """Decides for one stream."""
+
+    def __init__(self, policy: Policy, knowledge: Knowledge) -> None:
+        self.policy = policy
+        """As it is now: an adaptive one changes with the circumstances."""
+        self._objective = policy.objective
+        self._first_policy = policy
+        self._knowledge = knowledge
+        self._agreement = knowledge.agreement.fork()
+        self._calibration = knowledge.calibration.fork()
+        self._chain: list[_Chained] = []
+        self._chance_of_chain = 1.0
+        self._clock: SendClock | None = None
+        self._far = 1.0
+        self._commit_s: float | None = None
+        """When the last commit came."""
+        self._is_surprised = False
+        self._num_fed = 0
+        """Hints that the edge had when that left."""
+        self._plan: Plan | None = None
+        self._num_commits = 0
+        self._num_until_probe = PROBE_EVERY
+        self._num_probed = 0
+
+    # What it is told
+
+    def note_guess(self, confidence: Confidence) -> None:
+        place = len(self._chain)
+        chance = self._calibration.chance(confidence, place)
+        self._chain.append(_Chained(confidence, place, chance))
+        self._chance_of_chain *= chance
+
+    def note_verdict(self, judgement: Judgement, num_tokens: int) -> None:
+        """A commit of `num_tokens` judged some of the chain."""
+        for chained in self._chain[: judgement.num_agreed]:
+            self._calibration.learn(chained.confidence, chained.place, is_agreed=True)
+        if judgement.num_disagreed:
+            chained = self._chain[judgement.num_agreed]
+            self._calibration.learn(chained.confidence, chained.place, is_agreed=False)
+        verdicts = (judgement.num_agreed, judgement.num_disagreed)
+        for agreement in (self._agreement, self._knowledge.agreement):
+            agreement.add(num_agreed=verdicts[0], num_disagreed=verdicts[1])
+        if judgement.changed_from is not None:
+            self._chain.clear()
+        else:
+            del self._chain[:num_tokens]
+        self._chance_of_chain = chance_of_all(chained.chance for chained in self._chain)
+        self._count_probe(sum(verdicts), num_tokens)
+
+    def note_sent(self, now_s: float, *, num_sent: int) -> None:
+        """So many guesses of the chain are on their way, or there."""
+        for chained in self._chain[:num_sent]:
+            if chained.sent_s is None:
+                chained.sent_s = now_s
+
+    def note_pass(self, seconds: float) -> None:
+        """The edge says how long the pass took whose commit has come."""
+        self._knowledge.passes.add_said(seconds, self._num_fed)
+
+    def note_commit(self, now_s: float) -> None:
+        """The edge is half a round trip into its next pass."""
+        link, passes = self._knowledge.link, self._knowledge.passes
+        if link.rtt_s is None or passes.mean_s is None:
+            return
+        if self._commit_s is not None and (self._num_fed or not self.policy.patience_s):
+            self._is_surprised = not passes.add_gap(now_s - self._commit_s, self._num_fed)
+        self._commit_s = now_s
+        there_s = now_s - link.rtt_s + ROUNDING_S  # sent before this it was there when the pass began
+        self._num_fed = 0
+        for chained in self._chain[:MAX_FED]:
+            if chained.sent_s is None or chained.sent_s > there_s:
+                break
+            self._num_fed += 1
+        self._far = farness(link.rtt_s, passes.mean_s)
+        self._clock = SendClock.after_commit(
+            now_s,
+            rtt_s=link.rtt_s,
+            jitter_s=link.jitter_s,
+            first_s=passes.expect_s(self._num_fed),
+            step_s=passes.base_s,
+        )
+        if self._objective is not None and self._num_commits % PLAN_EVERY == 0:
+            self._adapt(self._objective)
+        self._num_commits += 1
+        if self._num_commits % SHARE_EVERY == 0:
+            self._knowledge.calibration.adopt(self._calibration)
+
+    # What it decides
+
+    @property
+    def wants_stamp(self) -> bool:
+        """The link seems not to be as it was: ask, and do not wait for the time to ask anyway."""
+        return self._is_surprised or self._knowledge.link.is_in_doubt
+
+    @property
+    def chance_of_next(self) -> float:
+        """That the next guess, not drafted yet, is confirmed, if all before it are."""
+        return self._agreement.chance
+
+    @property
+    def chances(self) -> list[float]:
+        """Of each guess that no commit has judged: that it is confirmed, if all before it are."""
+        return [chained.chance for chained in self._chain]
+
+    def wants_one_more(self, *, num_sent: int) -> bool:
+        chance = self._chance_of_chain * self.chance_of_next
+        if not wants_one_more(
+            self.policy, num_chained=len(self._chain), num_sent=num_sent, chance=chance, far=self._far
+        ):
+            return False
+        plan, step_s = self._plan, self._knowledge.draft_step_s.value
+        if self._objective is None or plan is None or step_s is None or not plan.does_pay:
+            return True
+        cost_s = self._objective.load_price * step_s
+        return one_more(chance, rate_tokens_per_s=1 / plan.s_per_token, cost_s=cost_s)
+
+    def draft_at_s(self, now_s: float) -> float:
+        """When the next step should begin: not now, if it might be in the way of a correction's."""
+        link, step_s = self._knowledge.link, self._knowledge.draft_step_s.value
+        if self._objective is None or self._clock is None or step_s is None or link.rtt_s is None:
+            return now_s
+        if link.jitter_s > step_s / 4:
+            return now_s  # nobody knows when the commit comes
+        commit_s = self._clock.next_commit_s(now_s, rtt_s=link.rtt_s)
+        deadline_s = self._clock.next_send_s(commit_s + step_s)
+        is_in_the_way = stands_in_the_way(now_s, step_s, commit_s=commit_s, deadline_s=deadline_s)
+        return commit_s + LATE_S if is_in_the_way else now_s
+
+    def num_worth_sending(self, *, num_sent: int) -> int:
+        chances = self.chances
+        return num_worth_sending(
+            self.policy,
+            chance_of_sent=chance_of_all(chances[:num_sent]),
+            chances=chances[num_sent:],
+            far=self._far,
+        )
+
+    def send_at_s(self, now_s: float, *, num_sent: int, can_draft: bool) -> float | None:
+        """When the guesses that were not sent yet are to go; None: not before something else happens."""
+        if self.policy.waits_for_verdict:
+            return None if can_draft else now_s
+        if self._clock is None:
+            return now_s
+        if self.policy.patience_s > (self._knowledge.link.rtt_s or 0.0) and num_sent == 0:
+            # The edge stands waiting, or soon will. A shorter patience is over before any answer of ours.
+            if can_draft and len(self._chain) < self.policy.num_gathered:
+                return None
+            num_fed = min(len(self._chain), MAX_FED)
+            self._clock = self._clock.after_wake(now_s, self._knowledge.passes.expect_s(num_fed))
+            return now_s
+        if not self.num_worth_sending(num_sent=num_sent):
+            return None
+        return self._clock.next_send_s(now_s)
+
+    # How it adapts
+
+    @property
+    def circumstances(self) -> Circumstances | None:
+        """None while too little is known."""
+        known = self._knowledge
+        pass_s = known.passes.base_s
+        if known.link.rtt_s is None or not pass_s or known.draft_step_s.value is None:
+            return None
+        return Circumstances(
+            rtt_s=known.link.rtt_s,
+            jitter_s=known.link.jitter_s,
+            pass_s=pass_s,
+            draft_step_s=max(known.draft_step_s.value, 1e-5),
+            agreement=self._agreement.chance,
+        )
+
+    def _adapt(self, objective: Objective) -> None:
+        circumstances = self.circumstances
+        if circumstances is None or self._knowledge.link.is_in_doubt:
+            return
+        self._plan = plan = make_plan(circumstances, objective, does_wait=self.policy.patience_s > 0)
+        if not plan.does_pay:
+            is_probing = self._num_until_probe <= 0
+            self.policy = dataclasses.replace(
+                self._first_policy, window=PROBE_WINDOW if is_probing else 0, patience_s=0.0
+            )
+            return
+        self._num_until_probe = PROBE_EVERY
+        is_patient = plan.patience_s > 0
+        thresholds = Policy.hint_driven(patience_s=plan.patience_s) if is_patient else EAGER
+        patience_s = plan.patience_s
+        if is_patient and abs(patience_s / (self.policy.patience_s or 1e-9) - 1) < WISH_CHANGE:
+            patience_s = self.policy.patience_s
+        self.policy = dataclasses.replace(
+            self._first_policy,
+            patience_s=patience_s,
+            num_gathered=plan.num_gathered,
+            min_chance=0.0,
+            min_sent_chance=thresholds.min_sent_chance,
+            min_hope=thresholds.min_hope,
+        )
+
+    def _count_probe(self, num_judged: int, num_tokens: int) -> None:
+        """Where drafting does not pay: stream plainly for a while, probe, and so on."""
+        if self._plan is None or self._plan.does_pay:
+            return
+        if self._num_until_probe > 0:
+            self._num_until_probe -= num_tokens
+            self._num_probed = 0
+        else:
+            self._num_probed += num_judged
+            if self._num_probed >= NUM_PROBED:
+                self._num_until_probe = PROBE_EVERY
