@@ -58,6 +58,10 @@ class Sessions:
         self._waiting: dict[object, float] = {}
         """Since when each waits for its first token; the oldest is the first."""
 
+    def __len__(self) -> int:
+        """Those that are remembered, tombstones included."""
+        return len(self._sessions)
+
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions.values())
 

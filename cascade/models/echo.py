@@ -70,9 +70,8 @@ class EchoModel:
             return self._opening[0]
         answer_at = _after_last(tokens, self._starts[ASSISTANT])
         said_at = _after_last(tokens[:answer_at], self._starts[USER])
-        said = tokens[
-            said_at : max(said_at, answer_at - 2)
-        ]  # without the end of the turn and what opens ours
+        # Without the end of the turn and what opens ours.
+        said = tokens[said_at : max(said_at, answer_at - 2)]
         answer = [*self._opening, *said]
         at = len(tokens) - answer_at
         return answer[at] if at < len(answer) else self._starts[END]
@@ -96,6 +95,10 @@ class EchoSequence:
 
     def growth_bytes(self, num_tokens: int) -> int:
         return 8 * num_tokens
+
+    @property
+    def fork_bytes(self) -> int:
+        return self.memory_bytes
 
     def truncate(self, length: int) -> None:
         del self.tokens[length:]
