@@ -82,6 +82,11 @@ class Peer:
         self._control.append(message)
         self._wake.set()
 
+    def mention(self, message: Message) -> None:
+        """Say it if there is room: it will be said again, and must not push out what is said once."""
+        if len(self._control) < MAX_CONTROL_MESSAGES:
+            self.tell(message)
+
     def refuse(self, error: Error) -> None:
         """Say why, then hang up."""
         if not self._is_ending:

@@ -207,7 +207,7 @@ class EdgeServer:
             case Close():
                 self._sessions.on_close(peer, message)
             case Ping():
-                peer.tell(Pong(nonce=message.nonce))
+                peer.mention(Pong(nonce=message.nonce))
             case _:
                 peer.complain(f"{type(message).__name__} is not for an edge")
 

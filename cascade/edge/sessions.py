@@ -127,7 +127,7 @@ class Sessions:
         if session is None or is_asleep or hint.generation > session.generation:
             # We restarted, its lease ended, or the OPEN was lost: the device opens again with all its tokens.
             if peer.may_say_unknown(hint.alias, hint.generation, now_s):
-                peer.tell(
+                peer.mention(
                     Error(
                         code=ErrorCode.UNKNOWN_SESSION,
                         text="open it again",
