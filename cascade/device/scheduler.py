@@ -35,6 +35,8 @@ ROUNDING_S = 0.001
 """Stamps are in milliseconds."""
 EAGER = Policy(window=1, patience_s=0.0, min_sent_chance=0.012, min_hope=0.25)
 """What is worth sending where nobody waits: even long shots, for they may save a round trip."""
+LIVELY_MEMORY, STEADY_MEMORY = 128.0, 256.0
+"""Verdicts that count for the agreement: a fixed policy has no plan that would profit from quick news."""
 SHARE_EVERY = 16
 """Commits after which the device's other streams get to know what this one has learnt about the draft."""
 
@@ -58,7 +60,8 @@ class Scheduler:
         self._objective = policy.objective
         self._first_policy = policy
         self._knowledge = knowledge
-        self._agreement = knowledge.agreement.fork()
+        memory = STEADY_MEMORY if policy.objective is None else LIVELY_MEMORY
+        self._agreement = knowledge.agreement.fork(memory=memory)
         self._calibration = knowledge.calibration.fork()
         self._chain: list[_Chained] = []
         self._chance_of_chain = 1.0
@@ -152,10 +155,15 @@ class Scheduler:
     @property
     def chances(self) -> list[float]:
         """Of each guess that no commit has judged: that it is confirmed, if all before it are."""
+        if self._objective is None:  # a fixed policy knows one rate
+            return [self._agreement.chance] * len(self._chain)
         return [chained.chance for chained in self._chain]
 
     def wants_one_more(self, *, num_sent: int) -> bool:
-        chance = self._chance_of_chain * self.chance_of_next
+        if self._objective is None:
+            chance = self.chance_of_next ** (len(self._chain) + 1)
+        else:
+            chance = self._chance_of_chain * self.chance_of_next
         if not wants_one_more(
             self.policy, num_chained=len(self._chain), num_sent=num_sent, chance=chance, far=self._far
         ):

@@ -199,7 +199,7 @@ class _TrueAgreement(AgreementEstimator):
     def chance(self) -> float:
         return self._truth()
 
-    def fork(self) -> AgreementEstimator:
+    def fork(self, *, memory: float) -> AgreementEstimator:
         return self
 
 

@@ -39,7 +39,7 @@ POLICIES: dict[str, Callable[[float], Policy]] = {
 MEASURED = {
     "ask-and-wait": (0.2575, 45.99, 1.5315),
     "hint-driven": (0.621, 31.03, 3.4205),
-    "patient": (0.3558, 40.63, 2.9515),
+    "patient": (0.3533, 40.40, 3.0323),
 }
 """Policy -> passes, milliseconds and drafted tokens per token, at an agreement of .8 and R = 100 ms."""
 BAND = 0.02
