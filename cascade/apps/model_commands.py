@@ -96,8 +96,8 @@ def distill(
         float, typer.Option(min=0, help="Train for at most so long, earlier runs included; 0 is no limit.")
     ] = 0.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads to compute with.")] = 1,
-    learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 1e-3,
-    batch: Annotated[int, typer.Option(min=1, help="Texts in a training step.")] = 4,
+    learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 2e-3,
+    batch: Annotated[int, typer.Option(min=1, help="Texts in a training step.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of prompts, answers and their order.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the draft's card as JSON.")] = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from ..models.bundled import BUNDLED, FetchProgress, fetch, is_fetched
+from ..models.bundled import BUNDLED, SHIPPED, FetchProgress, fetch, is_fetched
 from ..models.details import details
 from .formats import megabytes
 
@@ -18,7 +19,7 @@ __all__ = ["fetch_one", "print_info", "print_list"]
 
 
 def print_list(*, json_output: bool) -> None:
-    """The bundled models."""
+    """The models that have names: those to fetch, and those that came with the package."""
     rows: list[dict[str, Any]] = [
         {
             "name": model.name,
@@ -28,6 +29,15 @@ def print_list(*, json_output: bool) -> None:
             "fetched": is_fetched(model.name),
         }
         for model in BUNDLED.values()
+    ] + [
+        {
+            "name": shipped.name,
+            "about": shipped.about,
+            "license": shipped.license,
+            "download_bytes": 0,
+            "fetched": shipped.folder.is_dir(),
+        }
+        for shipped in SHIPPED.values()
     ]
     if json_output:
         print(json.dumps({"models": rows}))
@@ -35,7 +45,8 @@ def print_list(*, json_output: bool) -> None:
     table = Table("name", "about", "license", "download", "here")
     for row in rows:
         here = "yes" if row["fetched"] else "no"
-        table.add_row(row["name"], row["about"], row["license"], megabytes(row["download_bytes"]), here)
+        download = megabytes(row["download_bytes"]) if row["download_bytes"] else "none"
+        table.add_row(row["name"], row["about"], row["license"], download, here)
     Console().print(table)
 
 
@@ -66,13 +77,19 @@ def print_info(model: str, *, json_output: bool) -> None:
         print(json.dumps(found))
         return
     console = Console(highlight=False)
-    for name, value in found.items():
-        if isinstance(value, dict):
-            console.print(f"{name.replace('_', ' ')}:")
-            for key, item in value.items():
-                console.print(f"  {key.replace('_', ' ')}: {_shown(item)}", soft_wrap=True)
+    _print_facts(console, found, "")
+
+
+def _print_facts(console: Console, facts: Mapping[str, Any], indent: str) -> None:
+    for name, value in facts.items():
+        label = indent + name.replace("_", " ")
+        if isinstance(value, Mapping):
+            console.print(f"{label}:")
+            _print_facts(console, value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            console.print(f"{label}: {len(value)} points (see --json)")
         else:
-            console.print(f"{name.replace('_', ' ')}: {_shown(value)}", soft_wrap=True)
+            console.print(f"{label}: {_shown(value)}", soft_wrap=True)
 
 
 def _shown(value: Any) -> str:

@@ -11,8 +11,7 @@ from ..errors import ModelError, SettingsError
 from ..models.base import LanguageModel
 from ..models.runner import PacedRunner, Runner, ThreadRunner, constant_cost
 from ..models.suffix import SuffixDraft
-from ..models.text import TextTokenizer
-from ..models.vocabulary import TOKENIZER_FOLDER
+from ..models.text import TextTokenizer, tokenizer_folder
 
 __all__ = ["SUFFIX", "Draft", "Equipment", "Vocabulary", "equip"]
 
@@ -99,7 +98,6 @@ def _read_tokenizer(ref: str | Path) -> TextTokenizer:
     """From a folder that has one, the target's or a draft's, or from a bundled name. Loads no model."""
     from ..models.loading import resolve
 
-    for folder in (Path(ref), Path(ref) / TOKENIZER_FOLDER):
-        if (folder / "tokenizer.json").is_file():
-            return TextTokenizer.load(folder)
-    return TextTokenizer.load(resolve(ref).folder)
+    if not Path(ref).is_dir() or not tokenizer_folder(Path(ref)):
+        ref = resolve(ref).folder
+    return TextTokenizer.load(tokenizer_folder(Path(ref)) or ref)

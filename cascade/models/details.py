@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .loading import count_parameters, resolve
-from .text import TextTokenizer, read_json
+from .text import TextTokenizer, read_json, tokenizer_file
 from .vocabulary import TOKENIZER_FOLDER, VocabularyMap, has_vocabulary_map
 
 __all__ = ["details"]
@@ -36,7 +36,7 @@ def details(ref: str | Path) -> dict[str, Any]:
             "vocab_size": vocabulary.vocab_size,
             "vocab_fingerprint": vocabulary.vocab_fingerprint,
         }
-    if (texts / "tokenizer.json").is_file():
+    if tokenizer_file(texts):
         tokenizer = TextTokenizer.load(texts)
         found["text"] = {
             "vocab_fingerprint": tokenizer.vocab_fingerprint,
@@ -45,12 +45,5 @@ def details(ref: str | Path) -> dict[str, Any]:
         }
     card = read_json(source.folder / "card.json")
     if card:
-        agreement = card.get("agreement", {})
-        found["draft"] = {
-            "target": card.get("target"),
-            "layers_of_target": card.get("layers_of_target"),
-            "answer_tokens_seen": card.get("training", {}).get("answer_tokens_seen"),
-            "minutes": card.get("training", {}).get("minutes"),
-            **{f"agreement_{name}": grades.get("agreement") for name, grades in agreement.items()},
-        }
+        found["card"] = card
     return found

@@ -15,7 +15,7 @@ from ..settings import check_choice
 from .base import Feed, TokenSequence
 from .exact import TILE_ROWS, ExactPlan, float32_head, tiles
 from .fitness import context_length, inspect, numerics_class, verify
-from .kv import KVSequence, KVStore
+from .kv import KVSequence, KVStore, LayerShape
 from .lean import LeanDecoder
 from .quantized import quantize
 from .ragged import ATTENTION_NAME, Attender, Plan, Span, bucket, register
@@ -147,6 +147,20 @@ class HuggingFaceModel:
         """Bytes of cache of all living sequences, shared prefixes once."""
         return self._store.allocated_bytes
 
+    @property
+    def shapes(self) -> tuple[LayerShape, ...]:
+        """Of the keys and values of each layer."""
+        return self._store.shapes
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self._store.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
     def new_sequence(self) -> KVSequence:
         return self._store.new_sequence()
 
@@ -213,12 +227,21 @@ class HuggingFaceModel:
     def _call(
         self, plan: Attender, spans: list[Span], tokens: list[int], num_rows: int, logits_rows: list[int]
     ) -> torch.Tensor:
-        import torch
-
         padding = [0] * (num_rows - len(tokens))
         positions = [span.past + index for span in spans for index in range(span.count)]
-        ids = torch.tensor(tokens + padding, device=self._device)
-        where = torch.tensor(positions + padding, device=self._device)
+        return self.compute(tokens + padding, positions + padding, logits_rows, plan)
+
+    def compute(
+        self, tokens: Sequence[int], positions: Sequence[int], logits_rows: Sequence[int], plan: Attender
+    ) -> torch.Tensor:
+        """Rows in, float32 logits of the wanted ones out, with attention left to the plan.
+
+        For whoever keeps its keys and values elsewhere; nothing is checked and no sequence is touched.
+        """
+        import torch
+
+        ids = torch.tensor(tokens, device=self._device)
+        where = torch.tensor(positions, device=self._device)
         rows = torch.tensor(logits_rows, dtype=torch.long, device=self._device)
         if self._lean is not None:
             return self._lean(ids, where, rows, plan)

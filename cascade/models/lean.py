@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .fitness import context_length
 from .linear import Linear, PlainLinear, in_format
 from .ragged import Attender, AttentionCall
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["LeanDecoder"]
+
+TABLE_ROWS = 512
+"""Positions whose rotation is computed at once, at least."""
 
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
 
@@ -71,6 +75,8 @@ class LeanDecoder:
         self._scaling = float(first.scaling)
         self._embedding: torch.Tensor = base.embed_tokens.weight
         self._rotary: Any = base.rotary_emb
+        self._context_length = context_length(config)
+        self._turn_table: tuple[torch.Tensor, torch.Tensor] = (self._embedding[:0], self._embedding[:0])
         self._norm = RMSNorm(base.norm)
         self._activation: Callable[[torch.Tensor], torch.Tensor] = base.layers[0].mlp.act_fn
         self._head: Linear = _plain(module.lm_head)
@@ -113,10 +119,7 @@ class LeanDecoder:
 
         x = self._embedding[ids]  # [N, hidden]
         num_rows = x.shape[0]
-        cos, sin = self._rotary(x[None], positions[None])
-        cos, sin = cos[0, :, None], sin[0, :, None].clone()  # [N, 1, head_dim]
-        # The rotation's minus sign goes into the sine, so that a plain roll does the swap of halves.
-        sin[..., : self.head_dim // 2].neg_()
+        cos, sin = self._turns(positions, x)
         num_turned = self.num_heads + self.num_kv_heads
         for index, layer in enumerate(self._layers):
             h = layer.attention_norm(x)
@@ -143,6 +146,27 @@ class LeanDecoder:
         if not rows.numel():
             return x.new_empty(0, self._embedding.shape[0], dtype=torch.float32)
         return self._head(self._norm(x[rows])).float()
+
+    def _turns(self, positions: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine of each position's rotation, [N, 1, head_dim] each, out of a table that grows.
+
+        An angle depends on its position alone: longer texts than that holds for are refused (see
+        `fitness.context_length`).
+        """
+        import torch
+
+        cos, sin = self._turn_table
+        needed = int(positions.max()) + 1
+        if len(cos) < needed:
+            # Never past the context: what some rotations are there depends on the longest text.
+            length = max(needed, min(max(2 * len(cos), TABLE_ROWS), self._context_length))
+            rows = torch.arange(length, device=positions.device)
+            cos, sin = self._rotary(like[None], rows[None])
+            cos, sin = cos[0, :, None], sin[0, :, None].clone()
+            # The rotation's minus sign goes into the sine, so that a plain roll does the swap of halves.
+            sin[..., : self.head_dim // 2].neg_()
+            self._turn_table = cos, sin
+        return cos[positions], sin[positions]
 
 
 def _take(layer: Any, window: int | None) -> LeanLayer:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from .bundled import BUNDLED, bundled_file
+from .bundled import BUNDLED, SHIPPED, bundled_file
+from .packed import SCALE
 from .vocabulary import has_vocabulary_map
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+NO_WEIGHTS = ("__metadata__", SCALE)
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
@@ -48,6 +50,8 @@ def resolve(ref: str | Path) -> Source:
     """Find the folder behind a reference. Converts a GGUF file once; downloads hub ids only."""
     text = str(ref)
     path = Path(text).expanduser()
+    if text in SHIPPED and not path.exists():
+        return Source(text, SHIPPED[text].folder)
     if text in BUNDLED and not path.exists():
         return Source(text, _from_gguf(bundled_file(text)))
     if path.is_dir():
@@ -101,7 +105,7 @@ def check_memory(folder: Path, dtype: str, *, on_cpu: bool = True) -> None:
 
 
 def count_parameters(folder: Path) -> int:
-    """Numbers in the folder's safetensors files, read from their headers."""
+    """Weights in the folder's safetensors files, read from their headers; the scales of packed ones apart."""
     total = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -109,7 +113,9 @@ def count_parameters(folder: Path) -> int:
                 header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         except (OSError, ValueError, OverflowError, MemoryError) as error:
             raise ModelError(f"{path} is no safetensors file: {error}; download it again") from error
-        total += sum(math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__")
+        total += sum(
+            math.prod(entry["shape"]) for key, entry in header.items() if not key.endswith(NO_WEIGHTS)
+        )
     return total
 
 
@@ -184,6 +190,7 @@ def _from_hub(name: str) -> Path:
 
 
 def _similar(name: str) -> str:
-    close = difflib.get_close_matches(name, BUNDLED, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else f"; bundled: {', '.join(sorted(BUNDLED))}."
+    bundled = sorted([*BUNDLED, *SHIPPED])
+    close = difflib.get_close_matches(name, bundled, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else f"; bundled: {', '.join(bundled)}."
     return hint + " A hub id has the form owner/name"

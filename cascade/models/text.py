@@ -6,6 +6,7 @@ borders of tokens (`StopScanner`), and never tokenised again: what a turn's toke
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from .chat import ChatTemplate
+from .vocabulary import TOKENIZER_FOLDER
 
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["Detokenizer", "StopScanner", "TextTokenizer", "read_json"]
+__all__ = ["Detokenizer", "StopScanner", "TextTokenizer", "read_json", "tokenizer_file", "tokenizer_folder"]
 
 REPLACEMENT = "\ufffd"
 MAX_PENDING = 16
@@ -49,17 +51,20 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> TextTokenizer:
-        """Read `tokenizer.json` and its companions from a model's folder."""
+        """Read `tokenizer.json` (or `tokenizer.json.gz`) and its companions from a model's folder."""
         folder = Path(folder)
-        path = folder / "tokenizer.json"
-        if not path.is_file():
+        path = tokenizer_file(folder)
+        if path is None:
             raise ModelError(f"{folder} has no tokenizer.json; save the tokenizer again with save_pretrained")
         try:
             import tokenizers
         except ImportError as error:
             raise ModelError("text needs the tokenizers library: pip install tokenizers") from error
         try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            content = path.read_bytes()
+            tokenizer = tokenizers.Tokenizer.from_buffer(
+                gzip.decompress(content) if path.suffix == ".gz" else content
+            )
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{path} cannot be read: {error}") from error
         config = read_json(folder / "tokenizer_config.json")
@@ -200,6 +205,19 @@ def _eos_ids(folder: Path, config: Mapping[str, Any], tokenizer: tokenizers.Toke
         index = tokenizer.token_to_id(token)
         found.update(() if index is None else (index,))
     return frozenset(found)
+
+
+def tokenizer_file(folder: Path) -> Path | None:
+    """The folder's tokenizer, plain or compressed; None if it has none."""
+    for name in ("tokenizer.json", "tokenizer.json.gz"):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def tokenizer_folder(folder: Path) -> Path | None:
+    """Where a model's folder keeps its tokenizer: a draft's is its target's, in a folder of its own."""
+    return next((part for part in (folder, folder / TOKENIZER_FOLDER) if tokenizer_file(part)), None)
 
 
 def read_json(path: Path) -> dict[str, Any]:

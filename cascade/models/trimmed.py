@@ -57,12 +57,12 @@ class TrimmedModel:
     ) -> TrimmedModel:
         """Load a folder that `cascade distill` made; the options are those of `HuggingFaceModel.load`."""
         from .loading import resolve
-        from .text import TextTokenizer
+        from .text import TextTokenizer, tokenizer_file
 
         folder = resolve(ref).folder
         vocabulary = VocabularyMap.load(folder)
         texts = folder / TOKENIZER_FOLDER
-        tokenizer = TextTokenizer.load(texts) if (texts / "tokenizer.json").is_file() else None
+        tokenizer = TextTokenizer.load(texts) if tokenizer_file(texts) else None
         inner = HuggingFaceModel.load(
             folder, dtype=dtype, device=device, exact=exact, num_threads=num_threads
         )

@@ -56,7 +56,8 @@ class VocabularyMap:
 
     def save(self, folder: Path) -> None:
         """Write both files into a folder."""
-        np.savez(folder / ARRAYS_FILE, kept=self.kept.astype(np.uint32), inputs=self.inputs.astype(np.uint32))
+        kept, inputs = self.kept.astype(np.uint32), self.inputs.astype(np.uint32)
+        np.savez_compressed(folder / ARRAYS_FILE, kept=kept, inputs=inputs)
         about = {
             "format": FORMAT,
             "draft_vocab_size": len(self.kept),

@@ -29,15 +29,19 @@ from cascade.models.details import details
 from cascade.models.distill.exam import Exam, Paper, grade, set_exam
 from cascade.models.distill.generation import continue_all
 from cascade.models.distill.lesson import Lesson
+from cascade.models.distill.loss import expected_loss
 from cascade.models.distill.making import distill, state_folder
 from cascade.models.distill.progress import Progress
+from cascade.models.distill.result import held_out_prompts
 from cascade.models.distill.selfplay import InventedPrompts, WrittenPrompts, write_answers
 from cascade.models.distill.settings import DistillSettings, parse_layers
+from cascade.models.distill.shelf import put_on_shelf
 from cascade.models.distill.surgery import build_draft, choose_vocabulary, default_layers, nearest_kept
-from cascade.models.distill.teacher import teach
+from cascade.models.distill.teacher import Notes, teach
 from cascade.models.distill.texts import Text, packed, read_texts, write_texts
 from cascade.models.huggingface import HuggingFaceModel
 from cascade.models.loading import check_same_vocabulary, open_model
+from cascade.models.packed import PACKED_FILE
 from cascade.models.ragged import ATTENTION_NAME, register
 from cascade.models.text import TextTokenizer
 from cascade.models.trimmed import TrimmedModel
@@ -47,7 +51,14 @@ from .families import build, stock_logits, text
 from .test_text import TEMPLATE, byte_level
 
 SMALL = DistillSettings(
-    layers=(0, 3), vocab=120, tokens=5000, prompt_tokens=8, answer_tokens=12, held_out=3, passes=2.0
+    layers=(0, 3),
+    vocab=120,
+    tokens=5000,
+    prompt_tokens=8,
+    answer_tokens=12,
+    held_out=3,
+    passes=2.0,
+    batch_texts=4,
 )
 
 FEW = dataclasses.replace(SMALL, tokens=200)
@@ -144,9 +155,10 @@ def test_a_draft_from_nothing(target: Path, tmp_path: Path) -> None:
     assert draft.tokenizer is not None
     assert draft.tokenizer.eos_ids == original.eos_ids
     assert draft.tokenizer.has_chat_template
-    (answer,) = continue_all(draft, [[1, 2, 299]], [Sampling()], 10)
-    assert set(answer) <= set(draft.vocabulary.kept.tolist())
-    assert details(out)["draft"]["agreement_greedy"] == card["agreement"]["greedy"]["agreement"]
+    rows = draft.forward([Feed(draft.new_sequence(), [1, 2, 299], 3)])
+    assert set(rows.isfinite().nonzero()[:, 1].tolist()) == set(draft.vocabulary.kept.tolist())
+    assert len(held_out_prompts(out)) == FEW.held_out
+    assert details(out)["card"] == card
 
 
 @pytest.mark.slow
@@ -250,12 +262,12 @@ def test_ctrl_c_in_a_step_is_obeyed_after_it(target: Path, texts: Path, whole: P
 
 
 def test_interrupted_while_the_target_writes(target: Path, tmp_path: Path) -> None:
-    settings = dataclasses.replace(SMALL, tokens=600, passes=0.0)
+    settings = dataclasses.replace(SMALL, tokens=2500, passes=0.0)
     one, other = tmp_path / "one", tmp_path / "other"
     make(target, one, settings)
 
     def stop(step: Progress) -> None:
-        if step.note == "32 texts":
+        if step.note == "128 texts":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -272,7 +284,7 @@ def test_interrupted_while_the_target_writes(target: Path, tmp_path: Path) -> No
 def test_ctrl_c_saves_and_the_same_command_goes_on(target: Path, texts: Path, tmp_path: Path) -> None:
     out = tmp_path / "draft"
     command = [sys.executable, "-m", "cascade.cli", "distill", str(target), "--out", str(out)]
-    command += ["--text", str(texts), "--layers", "0,3", "--vocab", "120", "--json"]
+    command += ["--text", str(texts), "--layers", "0,3", "--vocab", "120", "--batch", "4", "--json"]
     environment = {**os.environ, "CASCADE_CACHE": str(tmp_path / "cache")}
     long = [*command, "--passes", "100000"]
     with subprocess.Popen(
@@ -406,16 +418,17 @@ def test_maps_that_cannot_be(tmp_path: Path) -> None:
 def test_a_lesson_is_what_the_model_computes(family: str) -> None:
     """Texts end to end with their beginning once, against the stock model on each text."""
     register()
-    lesson = Lesson((1, 5, 9), [some_text(3), some_text(8), some_text(21)])
+    texts = [some_text(3), some_text(8), some_text(21)]
+    lesson = Lesson((1, 5, 9), [one.tokens[:-1] for one in texts])
     stock = build(family)
-    expected = [stock_logits(stock, list(one.tokens[:-1]))[-len(one.answer) :] for one in lesson.texts]
+    expected = [stock_logits(stock, list(one.tokens[:-1]))[-len(one.answer) :] for one in texts]
     module = build(family)
     module.set_attn_implementation(ATTENTION_NAME)
     rows = module(
         input_ids=torch.tensor([lesson.tokens()]),
         position_ids=torch.tensor([lesson.positions()]),
         use_cache=False,
-        logits_to_keep=torch.tensor(lesson.wanted()),
+        logits_to_keep=torch.tensor(lesson.last_rows([len(one.answer) for one in texts])),
         cascade_plan=lesson,
     ).logits[0]
     torch.testing.assert_close(rows, torch.cat(expected), rtol=0, atol=1e-4)
@@ -457,15 +470,83 @@ def test_a_vocabulary_of_what_is_used() -> None:
     assert nearest_kept(table, np.array([0, 1])).tolist() == [0, 1, 0, 1]
 
 
-def test_answers_depend_on_their_own_prompt_only() -> None:
-    model = HuggingFaceModel(build("llama"))
-    prompts = [text(4 + index, index) for index in range(5)]
-    samplings = [Sampling(temperature=0.8 * (index % 2), seed=index) for index in range(5)]
-    together = continue_all(model, prompts, samplings, 9)
-    assert model.cache_bytes == 0
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma2", "gpt2"])
+def test_answers_depend_on_their_own_prompt_only(family: str) -> None:
+    """Side by side or alone, and as the model says them in serving; some end before others."""
+    model = HuggingFaceModel(build(family))
+    prompts = [[1, 5, *text(2 + 3 * index, index)] for index in range(9)]
+    samplings = [Sampling(temperature=0.8 * (index % 2), seed=index) for index in range(9)]
+    ends = {answer[3] for answer in continue_all(model, prompts, samplings, 12)[:3]}
+    model._eos_ids = frozenset(ends)
+    together = continue_all(model, prompts, samplings, 12)
+    assert len({len(answer) for answer in together}) > 1
     for prompt, sampling, answer in zip(prompts, samplings, together, strict=True):
-        assert continue_all(model, [prompt], [sampling], 9) == [answer]
-        assert len(answer) == 9 or answer[-1] in model.eos_ids
+        assert continue_all(model, [prompt], [sampling], 12) == [answer]
+        assert served(model, prompt, sampling, 12) == answer
+
+
+def served(model: HuggingFaceModel, prompt: list[int], sampling: Sampling, most: int) -> tuple[int, ...]:
+    sequence = model.new_sequence()
+    feed, answer = prompt, []
+    while len(answer) < most and not (answer and answer[-1] in model.eos_ids):
+        row = model.forward([Feed(sequence, feed, 1)])[0]
+        answer.append(pick(row, sampling, len(prompt) + len(answer)))
+        feed = answer[-1:]
+    return tuple(answer)
+
+
+def test_what_the_target_expects_while_it_writes_is_what_it_expects_when_it_reads() -> None:
+    model = HuggingFaceModel(build("llama"))
+    prompts = [tuple(text(4 + index, index)) for index in range(5)]
+    notes = Notes(5, 7)
+    samplings = [Sampling(temperature=0.8 * (index % 2), seed=index) for index in range(5)]
+    answers = continue_all(model, prompts, samplings, 9, None, notes)
+    read = teach(model, [Text(*pair) for pair in zip(prompts, answers, strict=True)], 7)
+    heard = notes.shard()
+    assert heard["ids"].dtype == read["ids"].dtype
+    assert heard["ids"].tolist() == read["ids"].tolist()
+    np.testing.assert_allclose(heard["log_probs"], read["log_probs"], atol=1e-2)
+
+
+def test_the_loss_and_its_gradient() -> None:
+    """Against torch's own differentiation, in double precision, over more rows than a chunk has."""
+    draws = torch.Generator().manual_seed(1)
+    logits = torch.randn(130, 23, generator=draws).requires_grad_()
+    ids = torch.randint(0, 23, (130, 4), generator=draws)
+    chances = torch.rand(130, 4, generator=draws) / 4
+    loss = expected_loss(logits, ids, chances) / 130
+    loss.backward()
+    wide = logits.detach().double().requires_grad_()
+    expected = -(chances * wide.log_softmax(1).gather(1, ids)).sum() / 130
+    expected.backward()
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)
+    assert logits.grad is not None
+    assert wide.grad is not None
+    torch.testing.assert_close(logits.grad.double(), wide.grad, rtol=0, atol=1e-7)
+
+
+def test_a_draft_on_the_shelf(target: Path, whole: Path, tmp_path: Path) -> None:
+    """A quarter of the size, the same interface, nearly the same numbers, and its notes in the card."""
+    out = tmp_path / "shelf"
+    num_bytes = put_on_shelf(whole, out, {"stored_as": "int8"})
+    assert num_bytes == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    weights = (whole / "model.safetensors").stat().st_size
+    assert (out / PACKED_FILE).stat().st_size < 0.4 * weights, "small matrices have many scales"
+    before, after = open_model(whole, dtype="float32"), open_model(out, dtype="float32")
+    assert isinstance(before, TrimmedModel)
+    assert isinstance(after, TrimmedModel)
+    assert after.vocab_fingerprint == before.vocab_fingerprint
+    assert after.tokenizer is not None
+    assert before.tokenizer is not None
+    chat = [{"role": "user", "content": "Why?"}]
+    assert after.tokenizer.chat(chat) == before.tokenizer.chat(chat)
+    rows = [model.inner.forward([Feed(model.new_sequence(), text(20, 3), 20)]) for model in (before, after)]
+    assert 0 < (rows[0] - rows[1]).abs().max() < 0.05 * rows[0].abs().max()
+    assert details(out)["card"] == {**details(whole)["card"], "stored_as": "int8"}
+    assert details(out)["parameters"] == details(whole)["parameters"]
+    (out / PACKED_FILE).write_bytes(b"torn")
+    with pytest.raises(ModelError, match="no safetensors file"):
+        open_model(out)
 
 
 def test_self_play(target: Path) -> None:

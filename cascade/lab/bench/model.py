@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..steady import decode_steadily
+
 __all__ = ["run"]
 
 MODEL = "smollm2-135m"
@@ -18,6 +20,8 @@ FORMATS = ("bfloat16", "int8", "int4")
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 PROMPT = "Why is the sky blue? Explain it in a few sentences."
 AGREEMENT_TOKENS = 64
+STEADY_FORMAT = "int8"
+STEADY_TOKENS = 2000
 
 
 def run(*, quick: bool = False, model: str = MODEL, exact: bool = True) -> dict[str, Any]:
@@ -32,6 +36,7 @@ def run(*, quick: bool = False, model: str = MODEL, exact: bool = True) -> dict[
     stock = read_module(resolve(model), torch.bfloat16, "cpu")
     stock.set_attn_implementation("sdpa")
     formats: dict[str, Any] = {}
+    steady: dict[str, Any] = {}
     reference: list[int] = []
     for dtype in FORMATS:
         ours = HuggingFaceModel.load(model, dtype=dtype, device="cpu")
@@ -44,12 +49,15 @@ def run(*, quick: bool = False, model: str = MODEL, exact: bool = True) -> dict[
             "cost_curve_ms": _cost_curve(ours, repeats),
             "agreement_with_bfloat16": _agreement(ours, prompt, reference),
         }
+        if dtype == STEADY_FORMAT:
+            steady = decode_steadily(ours, prompt, 500 if quick else STEADY_TOKENS)
         del ours
     result = {
         "model": model,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "formats": formats,
+        "steady": {"dtype": STEADY_FORMAT, **steady},
     }
     if exact:
         ours = HuggingFaceModel.load(model, dtype="bfloat16", device="cpu", exact=True)

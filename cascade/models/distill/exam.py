@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from ..base import Feed, LanguageModel
 from .files import read_json, write_json
 from .generation import continue_all
 from .texts import Text, packed
+
+if TYPE_CHECKING:
+    from ..huggingface import HuggingFaceModel
 
 __all__ = ["WINDOW", "Exam", "Grades", "Paper", "grade", "set_exam"]
 
@@ -76,7 +79,7 @@ class Grades:
 
 
 def set_exam(
-    target: LanguageModel,
+    target: HuggingFaceModel,
     prompts: Sequence[Sequence[int]],
     max_tokens: int,
     seed: int,

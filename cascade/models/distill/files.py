@@ -28,8 +28,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_whole(path, lambda scratch: _write_text(scratch, json.dumps(value, indent=1)))
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    write_whole(path, lambda scratch: _write_text(scratch, json.dumps(value, indent=indent)))
 
 
 def read_json(path: Path) -> dict[str, Any]:

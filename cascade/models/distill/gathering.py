@@ -14,6 +14,7 @@ from .progress import Pace
 from .selfplay import InventedPrompts, PromptSource, WrittenPrompts, write_answers
 from .settings import DistillSettings
 from .target import Target
+from .teacher import Notes, save_shard
 from .texts import CHUNK_TEXTS, Text, read_texts, write_texts
 
 __all__ = ["Gathered", "Origin", "gather"]
@@ -77,7 +78,8 @@ def gather(
     texts: list[Text] = []
     so_far = 0
     while so_far < settings.tokens:
-        path = state / "texts" / f"{len(texts) // CHUNK_TEXTS:05d}.jsonl.gz"
+        number = len(texts) // CHUNK_TEXTS
+        path = state / "texts" / f"{number:05d}.jsonl.gz"
         first = held + len(texts)
         if not path.is_file():
             note = f"{len(texts)} texts"
@@ -89,7 +91,10 @@ def gather(
             def on_step(num_tokens: int, before: int = so_far, note: str = note) -> None:
                 pace.say("texts", min(before + num_tokens, settings.tokens), settings.tokens, note)
 
-            write_texts(path, write_answers(target(), prompts, first, settings, on_step))
+            notes = Notes(len(prompts), min(settings.num_best, target().vocab_size))
+            answered = write_answers(target(), prompts, first, settings, on_step, notes)
+            save_shard(state, number, answered, notes.shard())
+            write_texts(path, answered)
         chunk = read_texts(path)
         texts += chunk
         so_far += sum(len(text.answer) for text in chunk)

@@ -1,65 +1,81 @@
-"""Answers to many prompts at once, by our own ragged passes and with the library's own seeded sampler."""
+"""Answers to many prompts at once, with the library's own seeded sampler."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ...decoding import Sampling, pick_rows
-from ..base import Feed, LanguageModel, TokenSequence
-from .texts import packed
+from ..ragged import bucket
+from .herd import Herd
+from .texts import common_start
 
-__all__ = ["continue_all"]
+if TYPE_CHECKING:
+    import torch
 
-PREFILL_ROWS = 1024
+    from ..huggingface import HuggingFaceModel
+
+__all__ = ["Listener", "continue_all"]
+
+Listener = Callable[[Sequence[int], "torch.Tensor"], None]
+"""Hears the numbers of the texts that get a token now, and the logits [texts, vocab_size] it comes from."""
 
 
 @dataclass(slots=True)
 class Growing:
     """A text under way."""
 
-    sequence: TokenSequence
+    number: int
     prompt_length: int
     sampling: Sampling
     tokens: list[int] = field(default_factory=list)
 
 
 def continue_all(
-    model: LanguageModel,
+    model: HuggingFaceModel,
     prompts: Sequence[Sequence[int]],
     samplings: Sequence[Sampling],
     max_tokens: int,
     on_step: Callable[[int], None] | None = None,
+    listener: Listener | None = None,
 ) -> list[tuple[int, ...]]:
     """What the model says after each prompt, up to and with its end token, at most `max_tokens`.
 
-    A result depends on its own prompt, settings and seed only. `on_step` hears how many tokens there are.
+    A result depends on its own prompt, settings and seed only, near ties apart. `on_step` hears how many
+    tokens there are.
     """
-    texts = [Growing(model.new_sequence(), len(p), s) for p, s in zip(prompts, samplings, strict=True)]
-    for group in packed([len(prompt) for prompt in prompts], PREFILL_ROWS):
-        _step(model, [texts[i] for i in group], [prompts[i] for i in group])
+    if not prompts:
+        return []
+    pairs = enumerate(zip(prompts, samplings, strict=True))
+    texts = [Growing(number, len(prompt), sampling) for number, (prompt, sampling) in pairs]
+    herd = Herd(model, prompts, max_tokens)
+    logits = herd.prefill(prompts, common_start(prompts))
+    under_way = alive = texts
     while True:
-        alive = [text for text in texts if not _is_done(model, text, max_tokens)]
-        if not alive:
-            break
+        rows = logits[: len(alive)]
+        if listener is not None:
+            listener([text.number for text in alive], rows)
+        positions = [text.prompt_length + len(text.tokens) for text in alive]
+        picks = pick_rows(rows, [text.sampling for text in alive], positions).tolist()
+        for text, token in zip(alive, picks, strict=True):
+            text.tokens.append(token)
         if on_step is not None:
             on_step(sum(len(text.tokens) for text in texts))
-        _step(model, alive, [text.tokens[-1:] for text in alive])
-    for text in texts:
-        text.sequence.release()
-    return [tuple(text.tokens) for text in texts]
+        still = [row for row, text in enumerate(alive) if not _is_done(model, text, max_tokens)]
+        if not still:
+            return [tuple(text.tokens) for text in texts]
+        if len(still) < len(alive):
+            # Texts that are done round up the width of the pass, behind those under way.
+            done = [row for row in range(len(under_way)) if row not in set(still)]
+            kept = still + done[: bucket(len(still)) - len(still)]
+            herd.keep(kept)
+            under_way = [under_way[row] for row in kept]
+            alive = under_way[: len(still)]
+        logits = herd.step([text.tokens[-1] for text in under_way])
 
 
-def _step(model: LanguageModel, texts: Sequence[Growing], feeds: Sequence[Sequence[int]]) -> None:
-    """Feed each text its tokens and pick its next one."""
-    logits = model.forward([Feed(text.sequence, feed, 1) for text, feed in zip(texts, feeds, strict=True)])
-    positions = [text.prompt_length + len(text.tokens) for text in texts]
-    picks = pick_rows(logits, [text.sampling for text in texts], positions)
-    for text, token in zip(texts, picks.tolist(), strict=True):
-        text.tokens.append(token)
-
-
-def _is_done(model: LanguageModel, text: Growing, max_tokens: int) -> bool:
+def _is_done(model: HuggingFaceModel, text: Growing, max_tokens: int) -> bool:
     length = text.prompt_length + len(text.tokens)
     return (
         text.tokens[-1] in model.eos_ids or len(text.tokens) >= max_tokens or length >= model.context_length

@@ -1,5 +1,6 @@
-"""A training batch as one flat row: texts end to end without padding, what they all begin with only once.
+"""Whole texts as one flat row: end to end without padding, what they all begin with only once.
 
+Everything that works row by row sees no padding and no repetition; only attention lays texts side by side.
 The same way into a module's attention as in serving (see `ragged.py`), without caches and with gradients.
 """
 
@@ -10,93 +11,108 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..ragged import AttentionCall
-from .texts import Text
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Lesson"]
+__all__ = ["Lesson", "attend_side_by_side"]
+
+LENGTH_STEP = 16
+"""Texts are laid out at multiples of so many tokens: kernels keep something for every shape they meet."""
 
 
 @dataclass(slots=True)
 class Lesson:
-    """Rows of one batch; the attention of each text sees the common beginning and itself."""
+    """Rows of one pass. Texts begin with the common prefix, of which each needs at least one token more."""
 
     prefix: tuple[int, ...]
-    texts: Sequence[Text]
-    masks: dict[tuple[int, int | None, int], torch.Tensor] = field(default_factory=dict)
+    texts: Sequence[tuple[int, ...]]
+    layout: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def tokens(self) -> list[int]:
-        """Every token that something follows."""
         rows = list(self.prefix)
         for text in self.texts:
-            rows.extend(text.tokens[len(self.prefix) : -1])
+            rows.extend(text[len(self.prefix) :])
         return rows
 
     def positions(self) -> list[int]:
         rows = list(range(len(self.prefix)))
         for text in self.texts:
-            rows.extend(range(len(self.prefix), len(text.tokens) - 1))
+            rows.extend(range(len(self.prefix), len(text)))
         return rows
 
-    def wanted(self) -> list[int]:
-        """Rows after which a token of an answer follows."""
+    def last_rows(self, counts: Sequence[int]) -> list[int]:
+        """The last so many rows of each text."""
         rows: list[int] = []
-        for (_, end), text in zip(self._spans(), self.texts, strict=True):
-            rows.extend(range(end - len(text.answer), end))
+        for (_, end), count in zip(self._spans(), counts, strict=True):
+            rows.extend(range(end - count, end))
         return rows
 
     def attend(self, call: AttentionCall) -> torch.Tensor:
         """[N, query heads, value_dim]"""
-        import torch
+        query, key, value = (self.side_by_side(part) for part in (call.query, call.key, call.value))
+        out = attend_side_by_side(call, query, key, value)
+        flat = out.transpose(1, 2).flatten(0, 1)
+        return flat.index_select(0, self._laid_out(flat.device)["back"])
 
-        shared = len(self.prefix)
-        parts = [_attend(self, call, 0, shared, 0)] if shared else []
-        parts += [_attend(self, call, start, end, shared) for start, end in self._spans()]
-        return torch.cat(parts)
+    def side_by_side(self, part: torch.Tensor) -> torch.Tensor:
+        """[heads, N, dim] -> [texts, heads, longest text, dim], what lies behind a text being any row."""
+        rows = part.transpose(0, 1).index_select(0, self._laid_out(part.device)["rows"])
+        return rows.reshape(len(self.texts), -1, *rows.shape[1:]).transpose(1, 2)
 
-    def mask(
-        self, count: int, shared: int, window: int | None, group: int, like: torch.Tensor
-    ) -> torch.Tensor:
-        """What `count` rows see of `shared` keys before them and of their own: bool [group * count, keys]."""
-        import torch
+    def _laid_out(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """`rows`: the flat row at each place of [texts, longest text]; `back`: a place of each flat row."""
+        if not self.layout:
+            import torch
 
-        key = (count if shared else -count, window, group)
-        if key not in self.masks:
-            queries = torch.arange(shared, shared + count, device=like.device)[:, None]
-            keys = torch.arange(shared + count, device=like.device)[None, :]
-            seen = keys <= queries
-            if window is not None:
-                seen &= keys > queries - window
-            self.masks[key] = seen.repeat(group, 1)
-        return self.masks[key]
+            shared = len(self.prefix)
+            longest = max(map(len, self.texts))
+            longest = -(-longest // LENGTH_STEP) * LENGTH_STEP
+            rows = torch.zeros(len(self.texts), longest, dtype=torch.long)
+            rows[:, :shared] = torch.arange(shared)
+            back = [torch.arange(shared)]
+            for index, (start, end) in enumerate(self._spans()):
+                rows[index, shared : shared + end - start] = torch.arange(start, end)
+                back.append(torch.arange(shared, shared + end - start) + index * longest)
+            self.layout["rows"] = rows.flatten().to(device)
+            self.layout["back"] = torch.cat(back).to(device)
+        return self.layout
 
     def _spans(self) -> list[tuple[int, int]]:
         spans, at = [], len(self.prefix)
         for text in self.texts:
-            end = at + len(text.tokens) - 1 - len(self.prefix)
+            end = at + len(text) - len(self.prefix)
             spans.append((at, end))
             at = end
         return spans
 
 
-def _attend(lesson: Lesson, call: AttentionCall, start: int, end: int, shared: int) -> torch.Tensor:
+def attend_side_by_side(
+    call: AttentionCall,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    seen: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """query [texts, heads, rows, dim], key and value [texts, kv heads, keys, dim] -> like query.
+
+    `seen` says which keys each row may see, bool [texts, 1, rows, keys]; without it, texts begin at key 0 and
+    a row sees itself and what is before it.
+    """
     import torch
 
-    num_heads, _, key_dim = call.query.shape
-    num_kv_heads = call.key.shape[0]
-    count, group = end - start, num_heads // num_kv_heads
-    query = call.query[:, start:end].reshape(num_kv_heads, group * count, key_dim)
-    keys, values = call.key[:, start:end], call.value[:, start:end]
-    if shared:
-        keys = torch.cat([call.key[:, :shared], keys], dim=1)
-        values = torch.cat([call.value[:, :shared], values], dim=1)
-    seen = lesson.mask(count, shared, call.window, group, query)
+    if seen is None and (call.softcap is not None or (call.window or key.shape[2]) < key.shape[2]):
+        at = torch.arange(key.shape[2], device=key.device)
+        seen = at[None, :] <= at[:, None]
+        if call.window is not None:
+            seen = seen & (at[None, :] > at[:, None] - call.window)
     if call.softcap is None:
-        out = torch.nn.functional.scaled_dot_product_attention(
-            query[None], keys[None], values[None], attn_mask=seen, scale=call.scaling
-        )[0]
-    else:
-        scores = torch.tanh(query @ keys.transpose(1, 2) * (call.scaling / call.softcap)) * call.softcap
-        out = torch.softmax(scores.masked_fill(~seen, float("-inf")), dim=-1) @ values
-    return out.view(num_heads, count, -1).transpose(0, 1)
+        out: torch.Tensor = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=seen, is_causal=seen is None, scale=call.scaling, enable_gqa=True
+        )
+        return out
+    assert seen is not None
+    group = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    scores = torch.tanh(query @ key.transpose(2, 3) * (call.scaling / call.softcap)) * call.softcap
+    return torch.softmax(scores.masked_fill(~seen, float("-inf")).float(), dim=-1).to(value.dtype) @ value

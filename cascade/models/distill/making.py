@@ -7,29 +7,27 @@ on where the last one stopped, whatever stopped it.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ...errors import ModelError
 from ..loading import Source, count_parameters, resolve
 from ..reading import read_tokenizer
 from ..vocabulary import VocabularyMap, has_vocabulary_map
 from .exam import Exam, Paper, grade, set_exam
-from .files import read_arrays, read_json, write_arrays, write_json
+from .files import read_json, write_json
 from .gathering import Origin, gather
 from .interrupts import deferred_interrupts
+from .memory import keep_large_blocks
 from .progress import Pace, Progress
 from .result import as_model, check_free, machine, write_draft
 from .settings import DistillSettings
 from .steptime import step_times
 from .surgery import build_draft, choose_vocabulary, default_layers, nearest_kept
 from .target import Target
-from .teacher import teach
+from .teacher import Shard, load_shard, save_shard, teach
 from .texts import Text, chunks
 from .training import Lessons, Trainer
 
@@ -98,7 +96,7 @@ class _Making:
             "training": trained,
             **self._worth(draft, vocabulary, exam),
         }
-        write_draft(out, draft, vocabulary, self._source.folder, card)
+        write_draft(out, draft, vocabulary, self._source.folder, gathered.held_out, card)
         return card
 
     def _vocabulary(self, texts: Sequence[Text]) -> VocabularyMap:
@@ -135,19 +133,17 @@ class _Making:
             exam.save(path)
         return Exam.load(path)
 
-    def _shards(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
+    def _shards(self, texts: Sequence[Text]) -> list[Shard]:
         """What the target expects, chunk by chunk."""
         found = []
         parts = chunks(texts)
         for number, chunk in enumerate(parts):
-            path = self._state / "teacher" / f"{number:05d}.npz"
-            shard = read_arrays(path) if path.is_file() else {}
-            key = _key(chunk)
-            if not shard or not np.array_equal(shard.get("key", key[:0]), key):
+            shard = load_shard(self._state, number, chunk)
+            if shard is None:
                 self.pace.say("teacher", number, len(parts))
                 num_best = min(self._settings.num_best, self._target().vocab_size)
-                shard = {**teach(self._target(), chunk, num_best), "key": key}
-                write_arrays(path, shard)
+                shard = teach(self._target(), chunk, num_best)
+                save_shard(self._state, number, chunk, shard)
             found.append(shard)
         self.pace.say("teacher", len(parts), len(parts))
         return found
@@ -166,6 +162,7 @@ class _Making:
             curve = list(trainer.load(path).get("curve", ()))
         paper = exam.greedy
         part = Paper(paper.temperature, paper.seed, paper.texts[:CURVE_TEXTS])
+        keep_large_blocks()
         with deferred_interrupts() as interrupted:
             self._steps(
                 trainer, path, curve, lambda: grade(as_model(draft, vocabulary), part).agreement, interrupted
@@ -268,12 +265,6 @@ def _point(trainer: Trainer, loss: float, agreement: float) -> dict[str, Any]:
         "loss": round(loss, 4),
         "agreement": round(agreement, 4),
     }
-
-
-def _key(texts: Sequence[Text]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Tells whether the teacher spoke about these very texts."""
-    content = repr([(text.prompt, text.answer) for text in texts]).encode()
-    return np.frombuffer(hashlib.sha256(content).digest(), dtype=np.uint8)
 
 
 def _default_layers(source: Source) -> tuple[int, ...]:

@@ -6,19 +6,31 @@ import copy
 import platform
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import ModelError
 from ..huggingface import HuggingFaceModel
 from ..hushed import quiet
+from ..loading import resolve
 from ..trimmed import TrimmedModel
 from ..vocabulary import TOKENIZER_FOLDER, VocabularyMap
-from .files import write_json
+from .files import read_json, write_json
 
-__all__ = ["CARD_FILE", "as_model", "check_free", "machine", "write_draft"]
+__all__ = [
+    "CARD_FILE",
+    "HELD_OUT_FILE",
+    "as_model",
+    "check_free",
+    "held_out_prompts",
+    "machine",
+    "write_draft",
+]
 
 CARD_FILE = "card.json"
+HELD_OUT_FILE = "held_out.json"
+"""Prompts that the draft was not trained on, as ids of its target: for examining it again."""
 
 TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "chat_template.json")
 
@@ -35,7 +47,12 @@ def check_free(out: Path) -> None:
 
 
 def write_draft(
-    out: Path, draft: Any, vocabulary: VocabularyMap, target_folder: Path, card: dict[str, Any]
+    out: Path,
+    draft: Any,
+    vocabulary: VocabularyMap,
+    target_folder: Path,
+    held_out: Sequence[Sequence[int]],
+    card: dict[str, Any],
 ) -> None:
     """The folder, complete from its first moment; an older draft there is replaced."""
     check_free(out)
@@ -48,12 +65,22 @@ def write_draft(
             draft.save_pretrained(fresh)
         vocabulary.save(fresh)
         _copy_tokenizer(target_folder, fresh / TOKENIZER_FOLDER, vocabulary)
+        write_json(fresh / HELD_OUT_FILE, {"prompts": held_out}, indent=None)
         write_json(fresh / CARD_FILE, card)
         if out.exists():
             out.rename(scratch / "old")
         fresh.rename(out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def held_out_prompts(draft: str | Path) -> list[tuple[int, ...]]:
+    """The prompts that were set aside when a draft was made."""
+    source = resolve(draft)
+    prompts = read_json(source.folder / HELD_OUT_FILE).get("prompts")
+    if not prompts:
+        raise ModelError(f"{source.name} has no {HELD_OUT_FILE}; take a draft that cascade distill made")
+    return [tuple(map(int, prompt)) for prompt in prompts]
 
 
 def machine() -> str:

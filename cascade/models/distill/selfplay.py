@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 from ...decoding import Sampling
 from ...errors import ModelError
 from ..text import TextTokenizer
-from .generation import continue_all
+from .generation import Listener, continue_all
 from .texts import Text
 
 if TYPE_CHECKING:
-    from ..base import LanguageModel
+    from ..huggingface import HuggingFaceModel
     from .settings import DistillSettings
 
 __all__ = ["InventedPrompts", "PromptSource", "WrittenPrompts", "write_answers"]
@@ -38,7 +38,7 @@ class InventedPrompts:
 
     def __init__(
         self,
-        target: Callable[[], LanguageModel],
+        target: Callable[[], HuggingFaceModel],
         tokenizer: TextTokenizer | None,
         settings: DistillSettings,
     ) -> None:
@@ -99,11 +99,12 @@ class WrittenPrompts:
 
 
 def write_answers(
-    target: LanguageModel,
+    target: HuggingFaceModel,
     prompts: Sequence[tuple[int, ...]],
     first: int,
     settings: DistillSettings,
     on_step: Callable[[int], None] | None = None,
+    listener: Listener | None = None,
 ) -> list[Text]:
     """The target's answers to prompts number `first` and on: even numbers greedily, odd ones at T = 0.8."""
     most = target.context_length - settings.answer_tokens
@@ -116,7 +117,7 @@ def write_answers(
         Sampling(temperature=0.8 if number % 2 else 0.0, seed=_seed(settings.seed, 1, number))
         for number in range(first, first + len(prompts))
     ]
-    answers = continue_all(target, prompts, samplings, settings.answer_tokens, on_step)
+    answers = continue_all(target, prompts, samplings, settings.answer_tokens, on_step, listener)
     return [Text(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
@@ -135,7 +136,7 @@ def _question(line: str) -> str:
     return line
 
 
-def _opening(target: LanguageModel, tokenizer: TextTokenizer | None) -> tuple[int, ...]:
+def _opening(target: HuggingFaceModel, tokenizer: TextTokenizer | None) -> tuple[int, ...]:
     """What stands before a user's first word; without a template, whatever begins a text."""
     if tokenizer is not None and tokenizer.has_chat_template:
         text = tokenizer.chat_text([{"role": "user", "content": MARK}])

@@ -33,11 +33,10 @@ class DistillSettings:
     """How often training sees them."""
     minutes: float = 0.0
     """Training ends after so long, whatever it has seen; 0 is no limit."""
-    learning_rate: float = 1e-3
-    batch_texts: int = 4
+    learning_rate: float = 2e-3
+    batch_texts: int = 8
     warmup: float = 0.03
     """Share of the training in which the learning rate rises."""
-    weight_decay: float = 0.01
     checkpoint_s: float = 120.0
     """Between two files from which an interrupted training goes on."""
     exam_s: float = 600.0
@@ -55,7 +54,6 @@ class DistillSettings:
         check_number("minutes", self.minutes, low=0.0)
         check_number("learning_rate", self.learning_rate, low=0.0)
         check_number("warmup", self.warmup, low=0.0, high=1.0)
-        check_number("weight_decay", self.weight_decay, low=0.0)
         check_number("checkpoint_s", self.checkpoint_s, low=0.0)
         check_number("exam_s", self.exam_s, low=0.0)
 

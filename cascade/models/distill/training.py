@@ -21,13 +21,18 @@ from ..ragged import ATTENTION_NAME, register
 from ..vocabulary import VocabularyMap
 from .files import write_whole
 from .lesson import Lesson
+from .loss import expected_loss
 from .settings import DistillSettings
-from .texts import Text, common_prefix
+from .target import has_fast_bfloat16
+from .texts import Text, common_start, packed
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Lessons", "Trainer"]
+
+PASS_ROWS = 1536
+"""Rows at once; a step's gradients add up over as many passes as its texts need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,13 @@ class Lessons:
         return lessons
 
 
+def _narrowed(part: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    """What a norm gives goes into several products: made narrow once, not for each of them."""
+    import torch
+
+    return output.to(torch.bfloat16) if torch.is_autocast_enabled(output.device.type) else output
+
+
 class Trainer:
     """A draft in training: one step at a time, whole state in one file."""
 
@@ -82,16 +94,17 @@ class Trainer:
         """Spent in training, earlier sessions included."""
         self._lessons = lessons
         self._settings = settings
-        self._prefix = common_prefix(lessons.texts)
+        self._is_mixed = has_fast_bfloat16()
+        for part in module.modules():
+            if type(part).__name__.endswith("Norm"):
+                part.register_forward_hook(_narrowed)
+        self._prefix = common_start([text.prompt for text in lessons.texts])
         self._device: torch.device = module.device
         self._parameters = dict(module.named_parameters())  # a tied table once
-        decayed = [p for p in self._parameters.values() if p.dim() > 1]
-        others = [p for p in self._parameters.values() if p.dim() <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98))
+        # No decay: a draft begins with weights worth keeping.
+        self._optimizer = torch.optim.AdamW(
+            self._parameters.values(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        )
 
     @property
     def steps_per_pass(self) -> int:
@@ -114,20 +127,18 @@ class Trainer:
         import torch
 
         numbers = self._batch(self.step)
-        lesson = Lesson(self._prefix, [self._lessons.texts[number] for number in numbers])
+        self._optimizer.zero_grad(set_to_none=True)
         for group in self._optimizer.param_groups:
             group["lr"] = self._settings.learning_rate * self._schedule()
-        ids, chances = self._expected(numbers)
-        logits = self._logits(lesson)
-        chosen = logits.gather(1, ids)
-        loss = (chances * (torch.logsumexp(logits, dim=1, keepdim=True) - chosen)).sum(1).mean()
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        num_tokens = sum(len(self._lessons.texts[number].answer) for number in numbers)
+        total = 0.0
+        for part in packed([self._num_rows(number) for number in numbers], PASS_ROWS):
+            total += self._learn([numbers[index] for index in part], num_tokens)
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), 1.0)
         self._optimizer.step()
         self.step += 1
-        self.tokens_seen += len(ids)
-        return float(loss.detach())
+        self.tokens_seen += num_tokens
+        return total
 
     def save(self, path: Path, **notes: Any) -> None:
         """Weights, moments and counters into one file, whole or not at all."""
@@ -136,9 +147,8 @@ class Trainer:
         tensors = {}
         for name, parameter in self._parameters.items():
             tensors[f"weight:{name}"] = parameter.detach()
-            for moment in ("exp_avg", "exp_avg_sq"):
-                if moment in self._optimizer.state[parameter]:
-                    tensors[f"{moment}:{name}"] = self._optimizer.state[parameter][moment]
+            for key, value in self._optimizer.state[parameter].items():
+                tensors[f"{key}:{name}"] = value
         counters = {"step": self.step, "tokens_seen": self.tokens_seen, "seconds": self.seconds, **notes}
         metadata = {"counters": json.dumps(counters)}
         write_whole(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
@@ -160,13 +170,11 @@ class Trainer:
         self.step = int(counters.pop("step"))
         self.tokens_seen = int(counters.pop("tokens_seen"))
         self.seconds = float(counters.pop("seconds"))
-        for name, parameter in self._parameters.items():
-            if f"exp_avg:{name}" in tensors:
-                self._optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.step)),
-                    "exp_avg": tensors[f"exp_avg:{name}"].to(self._device),
-                    "exp_avg_sq": tensors[f"exp_avg_sq:{name}"].to(self._device),
-                }
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(":")
+            if kind != "weight":
+                device = self._device if tensor.dim() else torch.device("cpu")
+                self._optimizer.state[self._parameters[name]][kind] = tensor.to(device)
         return counters
 
     def _batch(self, step: int) -> list[int]:
@@ -192,18 +200,28 @@ class Trainer:
         chances = torch.from_numpy(self._lessons.chances[rows].astype(np.float32))
         return ids.to(self._device), chances.to(self._device)
 
-    def _logits(self, lesson: Lesson) -> torch.Tensor:
+    def _num_rows(self, number: int) -> int:
+        return len(self._lessons.texts[number].tokens) - 1 - len(self._prefix)
+
+    def _learn(self, numbers: Sequence[int], num_tokens: int) -> float:
+        """Add these texts' share of the gradient; returns their share of the loss per token."""
         import torch
+
+        texts = [self._lessons.texts[number] for number in numbers]
+        lesson = Lesson(self._prefix, [text.tokens[:-1] for text in texts])
 
         def on_device(numbers: list[int]) -> torch.Tensor:
             return torch.tensor(numbers, device=self._device)
 
-        output = self.module(
-            input_ids=on_device(lesson.tokens())[None],
-            position_ids=on_device(lesson.positions())[None],
-            use_cache=False,
-            logits_to_keep=on_device(lesson.wanted()),
-            cascade_plan=lesson,
-        )
-        logits: torch.Tensor = output.logits[0].float()
-        return logits
+        # Weights, moments, norms and the loss stay in float32; products go where they are fast.
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_mixed):
+            output = self.module(
+                input_ids=on_device(lesson.tokens())[None],
+                position_ids=on_device(lesson.positions())[None],
+                use_cache=False,
+                logits_to_keep=on_device(lesson.last_rows([len(text.answer) for text in texts])),
+                cascade_plan=lesson,
+            )
+        loss = expected_loss(output.logits[0], *self._expected(numbers)) / num_tokens
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
