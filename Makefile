@@ -76,5 +76,5 @@ $(CORE): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "== installing Cascade, torch and the tools (a minute or two; more where torch comes with CUDA)"
-	@$(PIP) --editable '.[device,edge,broker,dev]'
+	@$(PIP) --editable '.[device,edge,broker,lab,dev]'
 	@touch $(CORE) $@
