@@ -487,7 +487,7 @@ def test_answers_depend_on_their_own_prompt_only(family: str) -> None:
 
 def served(model: HuggingFaceModel, prompt: list[int], sampling: Sampling, most: int) -> tuple[int, ...]:
     sequence = model.new_sequence()
-    feed, answer = prompt, []
+    feed, answer = prompt, list[int]()
     while len(answer) < most and not (answer and answer[-1] in model.eos_ids):
         row = model.forward([Feed(sequence, feed, 1)])[0]
         answer.append(pick(row, sampling, len(prompt) + len(answer)))
@@ -515,10 +515,10 @@ def test_the_loss_and_its_gradient() -> None:
     ids = torch.randint(0, 23, (130, 4), generator=draws)
     chances = torch.rand(130, 4, generator=draws) / 4
     loss = expected_loss(logits, ids, chances) / 130
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     wide = logits.detach().double().requires_grad_()
     expected = -(chances * wide.log_softmax(1).gather(1, ids)).sum() / 130
-    expected.backward()
+    expected.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=0)
     assert logits.grad is not None
     assert wide.grad is not None

@@ -24,6 +24,7 @@ def put_on_shelf(draft: Path, out: Path, notes: Mapping[str, Any]) -> int:
     shutil.rmtree(out, ignore_errors=True)
     (out / TOKENIZER_FOLDER).mkdir(parents=True)
     pack(load_file(draft / "model.safetensors"), out / PACKED_FILE)
+    (out / PACKED_FILE).chmod(0o644)  # it is written for its owner alone, and a package is for everybody
     shutil.copyfile(draft / "config.json", out / "config.json")
     VocabularyMap.load(draft).save(out)
     for path in sorted((draft / TOKENIZER_FOLDER).iterdir()):

@@ -1,0 +1,62 @@
+"""How often a draft agrees with its target on prompts that no training has seen, and what its step costs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cascade.models.distill.exam import Exam
+
+__all__ = ["examine", "run"]
+
+DRAFT = "smollm2-135m-draft"
+TARGET = "smollm2-135m"
+ANSWER_TOKENS = 160
+SEED = 1
+QUICK_PROMPTS = 8
+
+
+def run(*, quick: bool = False, draft: str = DRAFT, target: str = TARGET) -> dict[str, Any]:
+    """The target answers the draft's held-out prompts afresh, in bfloat16; the draft is judged in int8.
+
+    Needs the target (cascade models fetch). `quick` takes a few of the prompts. Step times are medians of
+    passes in turns, both models in the same format on one thread, in processor time.
+    """
+    from cascade.models.distill.exam import set_exam
+    from cascade.models.distill.result import held_out_prompts
+    from cascade.models.huggingface import HuggingFaceModel
+
+    prompts = held_out_prompts(draft)
+    prompts = prompts[:QUICK_PROMPTS] if quick else prompts
+    teacher = HuggingFaceModel.load(target, dtype="bfloat16", device="cpu")
+    return examine(draft, target, set_exam(teacher, prompts, ANSWER_TOKENS, SEED), 15 if quick else 45)
+
+
+def examine(draft: str, target: str, exam: Exam, repeats: int) -> dict[str, Any]:
+    """Grades on papers that are written already, and step times."""
+    import torch
+
+    from cascade.models.distill.exam import grade
+    from cascade.models.distill.steptime import step_times
+    from cascade.models.loading import open_model
+
+    pupil = open_model(draft, dtype="int8", device="cpu")
+    papers = {"greedy": exam.greedy, "temperature_0.8": exam.sampled}
+    agreement = {name: grade(pupil, paper).as_json() for name, paper in papers.items()}
+    step_time = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for dtype in ("bfloat16", "int8"):
+        models = [open_model(name, dtype=dtype, device="cpu") for name in (draft, target)]
+        step_time[dtype] = step_times(models[0], models[1], time.process_time, repeats)
+    torch.set_num_threads(threads)
+    return {
+        "draft": draft,
+        "target": target,
+        "held_out_prompts": len(exam.greedy.texts),
+        "threads": 1,
+        "torch": torch.__version__,
+        "agreement": agreement,
+        "step_time": step_time,
+    }
