@@ -86,6 +86,9 @@ def bench(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats: a look, not a measurement.")] = False,
+    real: Annotated[
+        bool, typer.Option("--real", help="The real target instead of virtual time (edge).")
+    ] = False,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Draw what can be drawn.")] = None,
 ) -> None:
     """Measure a part of Cascade on this machine.
@@ -93,6 +96,7 @@ def bench(
     \b
     Example:
       cascade bench decoding --json
+      cascade bench edge --real
       cascade bench all --quick
     """
     from .lab import bench as benchmarks
@@ -102,7 +106,7 @@ def bench(
             typer.echo(f"{known:<12} {about}")
         return
     for chosen in benchmarks.names() if name == "all" else [name]:
-        report = benchmarks.run(chosen, quick=quick, plot=plot)
+        report = benchmarks.run(chosen, quick=quick, real=real, plot=plot)
         if as_json:
             typer.echo(json.dumps(report))
         else:

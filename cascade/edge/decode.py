@@ -12,6 +12,7 @@ from ..wire.text import HashedText, common_prefix
 from .hints import HintBuffer
 from .interface import Committed, DecodeRequest
 from .memory import TextCache
+from .outlook import Outlook
 
 __all__ = ["Decode", "PlannedStep"]
 
@@ -32,9 +33,12 @@ class Decode:
         on_failure: Callable[[EngineError], None],
     ) -> None:
         self.request = request
+        self.owner = owner
+        self.outlook = Outlook()
         self.patience_s = patience_s
         self.known = len(prefix)
-        self.last_step_s = now_s
+        self.last_step_s = self._due_s = now_s
+        self.queue_s = 0.0
         self.on_commit = on_commit
         self.on_failure = on_failure
         self.is_closed = False
@@ -70,7 +74,7 @@ class Decode:
     def resume(self, prefix: tuple[int, ...], *, patience_s: float, now_s: float) -> None:
         """The device opened again. Our text stands, unless the device was given more, or something else."""
         self.patience_s = patience_s
-        self.last_step_s = now_s
+        self.last_step_s = self._due_s = now_s
         self._was_opened = True
         ours = self.hints.committed()
         shared = common_prefix(ours, prefix)
@@ -129,13 +133,38 @@ class Decode:
             stop_ids=self.request.stop_ids,
             limit=self.request.length_limit,
         )
-        self.hints.commit(list(tokens))
+        self._judge(tuple(tokens), now_s)
         # The cache holds the fed hints; of these the agreed ones are text, our own last token is not fed yet.
         step.cache.num_valid = step.position + min(num_agreed, len(tokens) - 1)
         self.last_step_s = now_s
         self._was_opened = False
+        self._due_s = now_s if self.hints.num_usable else now_s + self.patience_s
         self.is_finished = reason is not None
         return Committed(tuple(tokens), min(num_agreed, len(tokens)))
+
+    def offer(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> None:
+        """The device's guess, of use or not."""
+        self.hints.offer(position, prefix_hash, tokens)
+        if self.hints.num_usable:
+            self._due_s = min(self._due_s, now_s)
+        self.outlook.note_hints(self.hints.num_usable, now_s)
+
+    def _judge(self, tokens: tuple[int, ...], now_s: float) -> None:
+        """Add to the text, and learn from every hint that can be compared with it, fed or not."""
+        chain = self.hints.usable(len(tokens))
+        num_agreed = common_prefix(chain, tokens)
+        self.hints.commit(list(tokens))
+        self.outlook.note_step(
+            num_agreed=num_agreed,
+            num_disagreed=int(num_agreed < len(chain)),
+            num_usable=self.hints.num_usable,
+            now_s=now_s,
+        )
+
+    def begin(self, now_s: float) -> None:
+        """It takes part in the pass that begins now."""
+        self.is_running = True
+        self.queue_s = max(0.0, now_s - self._due_s)
 
     def part_with_cache(self) -> TextCache:
         """What the model holds of this text, to be kept or dropped; should the text go on, it begins anew."""

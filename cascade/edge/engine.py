@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from ..decoding import pick_rows
 from ..errors import CascadeError, EngineError, RunnerStopped
@@ -16,8 +16,8 @@ from ..models.runner import Runner
 from .decode import Decode, PlannedStep
 from .interface import Committed, DecodeRequest, EngineStats, Served, Text
 from .memory import KVMemory, TextCache
-from .pacing import NEVER_S, due_at_s
-from .prefill import share_rows
+from .pacer import Pacer, Part
+from .pacing import NEVER_S
 from .settings import EdgeSettings
 
 __all__ = ["BatchEngine"]
@@ -48,6 +48,7 @@ class BatchEngine:
         )
         self.pass_s = 0.0
         """How long the last pass took in which nobody was prefilled; 0 before there was one."""
+        self.pacer = Pacer(self.settings)
         self._runner = runner
         self._decodes: dict[Decode, None] = {}  # in the order of opening
         self._over: list[TextCache] = []
@@ -90,7 +91,7 @@ class BatchEngine:
         self._changed.set()
 
     def hint(self, text: Text, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
-        _ours(text).hints.offer(position, prefix_hash, tokens)
+        _ours(text).offer(position, prefix_hash, tokens, self._now_s())
         self._changed.set()
 
     def wish_patience(self, text: Text, patience_s: float) -> None:
@@ -133,23 +134,21 @@ class BatchEngine:
 
     async def _schedule(self) -> list[PlannedStep]:
         """Wait until a text is due, then plan the pass."""
-        run_ahead = self.settings.run_ahead
+        may_hold = self.stats.num_passes > 0  # passes are scarce while one follows the other
         while True:
             self._changed.clear()
             now_s = self._now_s()
             wake_at_s = self._tidy(now_s)
-            due = []
-            for decode in self._decodes:
-                due_s = due_at_s(decode, run_ahead=run_ahead)
-                if due_s <= now_s:
-                    due.append(decode)
-                elif due_s < wake_at_s:
-                    wake_at_s = due_s
-            steps = self._plan(due, now_s)
+            parts, begin_at_s = self._choose(self._decodes, may_hold=may_hold)
+            may_hold = False
+            if parts and begin_at_s > now_s:
+                await asyncio.sleep(begin_at_s - now_s)
+                continue
+            steps = self._plan(parts)
             if steps:
                 return steps
-            if not due:
-                await self._wait_until(wake_at_s)
+            if not parts:
+                await self._wait_until(min(begin_at_s, wake_at_s))
 
     def _tidy(self, now_s: float) -> float:
         """What no pass uses any more is kept for the next turn, or given back; says when to look again."""
@@ -158,15 +157,21 @@ class BatchEngine:
         self._over.clear()
         return self._memory.expire(now_s)
 
-    def _plan(self, due: list[Decode], now_s: float) -> list[PlannedStep]:
-        """What each text that is due takes part with. Those that get no room, or no rows, wait."""
-        admitted = self._admit(due, now_s)
-        lacking = sorted((d for d in admitted if d.num_prefill), key=lambda decode: decode.prefilled_s)
-        shares = share_rows([decode.num_prefill for decode in lacking], self.settings.prefill_chunk_rows)
-        max_prefill = dict(zip(lacking, shares, strict=True))
-        max_hints = self.settings.max_fed_hints
+    def _choose(self, decodes: Iterable[Decode], *, may_hold: bool) -> tuple[dict[Decode, Part], float]:
+        """Which of these texts take part in the next pass, with what, and when it should begin."""
+        now_s = self._now_s()
+        due, waiting = self.pacer.sort(decodes, now_s)
+        parts, begin_at_s = self.pacer.choose(self._admit(due, now_s), waiting, now_s, may_hold=may_hold)
+        if not parts.keys().isdisjoint(waiting):  # some wait in vain, and nobody asked yet whether they fit
+            parts = {decode: parts[decode] for decode in self._admit(list(parts), now_s)}
+        return parts, begin_at_s
+
+    @staticmethod
+    def _plan(parts: Mapping[Decode, Part]) -> list[PlannedStep]:
+        """What is fed to each text that takes part."""
         steps = [
-            decode.plan(max_hints=max_hints, max_prefill=max_prefill.get(decode, 0)) for decode in admitted
+            decode.plan(max_hints=part.num_hints, max_prefill=part.num_prefilled)
+            for decode, part in parts.items()
         ]
         return [step for step in steps if step.fed]
 
@@ -191,15 +196,16 @@ class BatchEngine:
         stats.num_rows += num_rows
         stats.num_prefilled += num_prefilled
         stats.num_rebuilt += sum(step.num_rebuilt for step in steps)
-        for step in steps:
-            step.decode.is_running = True
         started_s = self._now_s()
+        for step in steps:
+            step.decode.begin(started_s)
         try:
             picks = await self._runner.run(lambda: self._pass(steps), rows=num_rows)
         finally:
             for step in steps:
                 step.decode.is_running = False
         step_s = self._now_s() - started_s
+        self.pacer.note_pass(num_rows, step_s)
         num_hints = sum(len(step.hints) for step in steps)
         stats.add_step(seconds=step_s, num_rows=num_rows, num_texts=len(steps), num_hints=num_hints)
         if num_prefilled <= self.settings.max_fed_hints:
@@ -230,6 +236,8 @@ class BatchEngine:
             except Exception as error:
                 self._fail(step.decode, error)
                 continue
+            num_tokens = 0 if committed is None else len(committed.tokens)
+            self.pacer.note_step(step, num_tokens=num_tokens, now_s=now_s)
             if committed is not None:
                 self.stats.num_committed += len(committed.tokens)
                 self.stats.num_hinted += committed.num_hinted
@@ -247,7 +255,8 @@ class BatchEngine:
         for decode in [step.decode for step in steps]:
             if decode.is_closed or decode.is_finished:
                 continue
-            for step in self._plan([decode], self._now_s()):
+            parts, _ = self._choose([decode], may_hold=False)
+            for step in self._plan(parts):
                 try:
                     self._postprocess([step], await self._run([step]))
                 except RunnerStopped:

@@ -100,6 +100,11 @@ class Text(Protocol):
     def prompt_length(self) -> int: ...
 
     @property
+    def queue_s(self) -> float:
+        """How long it was due, and waited, before its last step began."""
+        ...
+
+    @property
     def is_finished(self) -> bool:
         """Nothing will be added, unless the text is resumed with another prefix."""
         ...

@@ -103,7 +103,8 @@ class Session:
     def next_commit(self, now_s: float, pass_s: float) -> Commit | None:
         """What the device was not told yet. Built when it can be sent, so nothing stale ever waits.
 
-        With the echo of a stamp goes how long a pass takes now: a device needs neither more often.
+        With the echo of a stamp goes how long the session waited for its pass, and how long a pass takes now:
+        a device needs neither more often.
         """
         text = self.text
         if text is None:
@@ -119,9 +120,10 @@ class Session:
             self._repeats_left -= 1
             start = max(min(start, text.known), start - MAX_REPEATED_TAIL)
         tokens = tuple(text.committed(start, MAX_COMMIT_TOKENS))
-        echo_ms = held_ms = step_ms = None
+        echo_ms = held_ms = queue_ms = step_ms = None
         if self._stamp is not None:
             echo_ms, held_ms = self._stamp[0], round((now_s - self._stamp[1]) * 1000)
+            queue_ms = round(text.queue_s * 1000)
             step_ms = round(pass_s * 1000) if pass_s else None
             self._stamp = None
         self._sent = start + len(tokens)
@@ -135,5 +137,6 @@ class Session:
             num_hinted=num_hinted,
             echo_ms=echo_ms,
             held_ms=held_ms,
+            queue_ms=queue_ms,
             step_ms=step_ms,
         )

@@ -66,7 +66,7 @@ class Sessions:
         return iter(self._sessions.values())
 
     def load(self) -> EdgeLoad:
-        oldest_s = next(iter(self._waiting.values()), None)
+        oldest_s = self._waiting_since_s()
         return EdgeLoad(
             num_running=len(self._running),
             num_waiting=len(self._waiting),
@@ -74,6 +74,12 @@ class Sessions:
             is_draining=self.is_draining,
             is_engine_dead=not self._engine.is_alive,
         )
+
+    def _waiting_since_s(self) -> float | None:
+        """The first of all. An identity that is served meanwhile does not count: it waits for itself."""
+        served = {id(account) for key, account in self._running.items() if key not in self._waiting}
+        ours = (since_s for key, since_s in self._waiting.items() if id(self._running[key]) not in served)
+        return next(ours, None)
 
     def admit(self, account: Account, num_bytes: int) -> Refusal | None:
         """May this identity have one more?"""

@@ -30,6 +30,11 @@ class EdgeSettings:
     Whoever begins with one may learn that somebody did so lately."""
     max_patience_s: float = 3600.0
     """A wish for more patience than this is cut."""
+    goal_s_per_token: float | None = None
+    """The time per token that every device should have; who is behind it comes first. None: all the same."""
+    fairness: float = 8.0
+    """How little an identity gains by many sessions. With 8 next to nothing, whatever they would cost the
+    others; with 1 in proportion to what they cost, which is for identities that are trusted, as gateways."""
     max_links: int = 4096
     """Links of all devices; beyond it one that says HELLO is refused."""
     max_sessions: int = 1024
@@ -60,6 +65,9 @@ class EdgeSettings:
         if not all(self.public_prefixes):
             raise SettingsError("public_prefixes", "one of them is empty, which would make everything public")
         check_number("max_patience_s", self.max_patience_s, low=0)
+        if self.goal_s_per_token is not None:
+            check_number("goal_s_per_token", self.goal_s_per_token, low=1e-4)
+        check_number("fairness", self.fairness, low=1, high=16)
         check_int("max_links", self.max_links, low=1)
         check_int("max_sessions", self.max_sessions, low=1)
         check_int("max_waiting", self.max_waiting, low=1)

@@ -2,6 +2,7 @@
 
 from .agreement import AgreementEstimator
 from .calibration import Calibration, Confidence
+from .cost_curve import CostCurve
 from .knowledge import Knowledge
 from .link import LinkEstimator, stamp_ms
 from .passes import PassEstimator
@@ -11,6 +12,7 @@ __all__ = [
     "AgreementEstimator",
     "Calibration",
     "Confidence",
+    "CostCurve",
     "Knowledge",
     "LinkEstimator",
     "PassEstimator",

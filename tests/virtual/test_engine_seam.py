@@ -32,6 +32,7 @@ class SpokenText:
     ) -> None:
         self.tokens = list(prefix)
         self.known = len(prefix)
+        self.queue_s = 0.0
         self.prompt_length = len(request.prompt)
         self.length_limit = request.length_limit
         self.on_commit = on_commit

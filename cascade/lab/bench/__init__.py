@@ -35,7 +35,7 @@ def catalogue() -> dict[str, str]:
     return {name: (inspect.getdoc(_module(name)) or "").partition("\n")[0] for name in names()}
 
 
-def run(name: str, *, quick: bool = False, plot: str | None = None) -> dict[str, Any]:
+def run(name: str, *, quick: bool = False, real: bool = False, plot: str | None = None) -> dict[str, Any]:
     """Run one benchmark: its figures, and on what they were measured."""
     benchmark = _module(name).run
     known = inspect.signature(benchmark).parameters
@@ -44,6 +44,12 @@ def run(name: str, *, quick: bool = False, plot: str | None = None) -> dict[str,
         options["quick"] = True
     elif quick and "repeats" in known:
         options["repeats"] = QUICK_REPEATS
+    if real:
+        if "real" not in known:
+            raise SettingsError(
+                "real", f"the benchmark {name!r} knows virtual time only, or real models only"
+            )
+        options["real"] = True
     if plot is not None and "plot" in known:
         options["plot"] = plot
     return {

@@ -10,7 +10,8 @@ from cascade.decoding import Sampling, pick_rows
 from cascade.edge import EdgeSettings
 from cascade.edge.decode import Decode, PlannedStep
 from cascade.edge.interface import Committed, DecodeRequest
-from cascade.edge.pacing import NEVER_S, due_at_s
+from cascade.edge.pacer import Pacer, Part
+from cascade.edge.pacing import NEVER_S
 from cascade.errors import SettingsError
 from cascade.testing import SyntheticTarget
 from cascade.wire.text import HashedText
@@ -30,7 +31,7 @@ def decode_of(prefix: tuple[int, ...] = PROMPT, *, count: int = 30, **options: A
         stop_ids=options.pop("stop_ids", frozenset()),
         length_limit=len(PROMPT) + count,
     )
-    plain: dict[str, Any] = {"owner": "", "patience_s": 0.0, "max_buffered_hints": 64, "now_s": 0.0}
+    plain: dict[str, Any] = {"owner": "me", "patience_s": 0.0, "max_buffered_hints": 64, "now_s": 0.0}
     return Decode(request, prefix, on_commit=lambda _: None, on_failure=lambda _: None, **(plain | options))
 
 
@@ -53,8 +54,8 @@ def run(step: PlannedStep) -> list[int]:
     return picks
 
 
-def step(decode: Decode, now_s: float = 1.0) -> Committed | None:
-    planned = plan(decode)
+def step(decode: Decode, now_s: float = 1.0, max_hints: int = 16) -> Committed | None:
+    planned = plan(decode, max_hints)
     return decode.finish(planned, run(planned), now_s)
 
 
@@ -205,34 +206,72 @@ def test_a_cache_that_was_given_up_is_built_again() -> None:
 # Pacing
 
 
+def choose(decode: Decode, *, now_s: float = 0.0, **settings: Any) -> tuple[Part | None, float]:
+    """What the pacer would have it do, and when."""
+    pacer = Pacer(EdgeSettings(**settings))
+    parts, begin_at_s = pacer.choose(*pacer.sort([decode], now_s), now_s, may_hold=False)
+    return parts.get(decode), begin_at_s
+
+
 def test_when_a_text_is_due() -> None:
     decode = decode_of(patience_s=0.5)
-    assert due_at_s(decode, run_ahead=8) == -NEVER_S, "the first step waits for nobody"
+    assert choose(decode) == (Part(0, 2), 0.0), "the first step waits for nobody"
     step(decode, now_s=3.0)
-    assert due_at_s(decode, run_ahead=8) == 3.5
+    assert choose(decode, now_s=3.1) == (None, 3.5)
+    assert choose(decode, now_s=3.5) == (Part(0, 0), 3.5)
     guess(decode, [1])
-    assert due_at_s(decode, run_ahead=8) == -NEVER_S
+    assert choose(decode, now_s=3.1) == (Part(1, 0), 3.1)
     decode.is_running = True
-    assert due_at_s(decode, run_ahead=8) == NEVER_S
+    assert choose(decode, now_s=3.1) == (None, NEVER_S)
 
 
 def test_a_text_far_ahead_of_its_device_is_not_due() -> None:
     decode = decode_of()
     for _ in range(4):
         step(decode)
-    assert due_at_s(decode, run_ahead=5) < NEVER_S
-    assert due_at_s(decode, run_ahead=4) == NEVER_S
+    assert choose(decode, run_ahead=5)[0] is not None
+    assert choose(decode, run_ahead=4) == (None, NEVER_S)
     decode.known += 1
-    assert due_at_s(decode, run_ahead=4) < NEVER_S
+    assert choose(decode, run_ahead=4)[0] is not None
 
 
 def test_a_finished_text_is_not_due_and_the_last_token_is_at_once() -> None:
     decode = decode_of(count=3, patience_s=9.0)
     step(decode)
     step(decode)
-    assert due_at_s(decode, run_ahead=8) == -NEVER_S
+    guess(decode, [1, 1])
+    assert choose(decode) == (Part(0, 0), 0.0), "the last token is our own anyway"
     step(decode)
-    assert due_at_s(decode, run_ahead=8) == NEVER_S
+    assert choose(decode) == (None, NEVER_S)
+
+
+def test_how_long_a_text_was_due_before_its_pass_began() -> None:
+    decode = decode_of(patience_s=0.5)
+    decode.begin(0.2)
+    assert decode.queue_s == pytest.approx(0.2), "opened at 0"
+    step(decode, now_s=1.0)
+    decode.begin(1.6)
+    assert decode.queue_s == pytest.approx(0.1), "its patience is no queue"
+    step(decode, now_s=2.0)
+    text = decode.hints.committed()
+    decode.offer(len(text), HashedText(text).hash_before(len(text)), (1,), 2.25)
+    decode.begin(2.3)
+    assert decode.queue_s == pytest.approx(0.05), "it had hints"
+
+
+def test_hints_are_judged_whether_they_were_fed_or_not() -> None:
+    fed, unfed = decode_of(), decode_of()
+    for decode in (fed, unfed):
+        step(decode)
+        guess(decode, ANSWER[1:5])
+    step(fed)
+    for _ in range(4):
+        step(unfed, max_hints=0)
+    assert fed.outlook.agreement == unfed.outlook.agreement > decode_of().outlook.agreement
+    guess(fed, [ANSWER[6] + 1])
+    agreement = fed.outlook.agreement
+    step(fed)
+    assert fed.outlook.agreement < agreement
 
 
 @pytest.mark.parametrize(
@@ -242,6 +281,8 @@ def test_a_finished_text_is_not_due_and_the_last_token_is_at_once() -> None:
         ("prefill_chunk_rows", 0),
         ("max_buffered_hints", 0),
         ("max_patience_s", -1.0),
+        ("goal_s_per_token", 0.0),
+        ("fairness", 0.5),
         ("max_sessions", 0),
         ("run_ahead", 0),
         ("max_message_bytes", 100),

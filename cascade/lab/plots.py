@@ -1,0 +1,55 @@
+"""Pictures of figures. Needs matplotlib: the extra `lab`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import SettingsError
+
+__all__ = ["plot_gain"]
+
+
+def plot_gain(gains: Sequence[Mapping[str, Any]], path: str) -> None:
+    """Devices held and gain over the goal, one line for each cost of a row; the model's lines are dashed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise SettingsError("plot", "needs matplotlib; pip install 'cascade-edge[lab]'") from None
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    devices, gain = figure.subplots(1, 2)
+    for number, per_row_ms in enumerate(sorted({row["per_row_ms"] for row in gains})):
+        rows = [row for row in gains if row["per_row_ms"] == per_row_ms]
+        goals = [row["goal_ms"] for row in rows]
+        colour = f"C{number}"
+        name = f"t(n) = 50 + {per_row_ms:g} n ms"
+        devices.plot(
+            goals, [row["devices_hinted"] for row in rows], "o-", color=colour, label=f"{name}, hints"
+        )
+        devices.plot(
+            goals, [row["devices_plain"] for row in rows], "s:", color=colour, label="the same, ignored"
+        )
+        both = [row for row in rows if row["times_devices"]]
+        gain.plot(
+            [row["goal_ms"] for row in both],
+            [row["times_devices"] for row in both],
+            "o-",
+            color=colour,
+            label=name,
+        )
+        modelled = [row for row in both if row["model_devices_plain"] > 0]
+        gain.plot(
+            [row["goal_ms"] for row in modelled],
+            [row["model_devices_hinted"] / row["model_devices_plain"] for row in modelled],
+            "--",
+            color=colour,
+            label="model, of the mean",
+        )
+    devices.set(xlabel="goal, ms per token (p95 over streams)", ylabel="devices held", ylim=(0, None))
+    gain.set(xlabel="goal, ms per token (p95 over streams)", ylabel="times the devices", ylim=(0, None))
+    gain.axhline(1.0, color="grey", linewidth=0.8)
+    for axes in (devices, gain):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
