@@ -213,3 +213,8 @@ def test_the_module_runs_as_a_script() -> None:
         [sys.executable, "-m", "cascade.cli", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"cascade {cascade.__version__}\n"
+
+
+def test_a_benchmark_without_real_models_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("bench", "imports", "--real") == 2
+    assert capsys.readouterr().err.startswith("cascade: real: the benchmark 'imports' ")
