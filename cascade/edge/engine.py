@@ -139,7 +139,7 @@ class BatchEngine:
             self._changed.clear()
             now_s = self._now_s()
             wake_at_s = self._tidy(now_s)
-            parts, begin_at_s = self._choose(self._decodes, may_hold=may_hold)
+            parts, begin_at_s = self._choose(self._decodes, now_s, may_hold=may_hold)
             may_hold = False
             if parts and begin_at_s > now_s:
                 await asyncio.sleep(begin_at_s - now_s)
@@ -157,9 +157,10 @@ class BatchEngine:
         self._over.clear()
         return self._memory.expire(now_s)
 
-    def _choose(self, decodes: Iterable[Decode], *, may_hold: bool) -> tuple[dict[Decode, Part], float]:
+    def _choose(
+        self, decodes: Iterable[Decode], now_s: float, *, may_hold: bool
+    ) -> tuple[dict[Decode, Part], float]:
         """Which of these texts take part in the next pass, with what, and when it should begin."""
-        now_s = self._now_s()
         due, waiting = self.pacer.sort(decodes, now_s)
         parts, begin_at_s = self.pacer.choose(self._admit(due, now_s), waiting, now_s, may_hold=may_hold)
         if not parts.keys().isdisjoint(waiting):  # some wait in vain, and nobody asked yet whether they fit
@@ -255,7 +256,7 @@ class BatchEngine:
         for decode in [step.decode for step in steps]:
             if decode.is_closed or decode.is_finished:
                 continue
-            parts, _ = self._choose([decode], may_hold=False)
+            parts, _ = self._choose([decode], self._now_s(), may_hold=False)
             for step in self._plan(parts):
                 try:
                     self._postprocess([step], await self._run([step]))
