@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,9 @@ __all__ = ["decode_steadily", "resident_bytes"]
 WINDOW = 250
 
 
-def decode_steadily(model: HuggingFaceModel, prompt: Sequence[int], num_tokens: int) -> dict[str, Any]:
+def decode_steadily(
+    model: HuggingFaceModel, prompt: Sequence[int], num_tokens: int, clock: Callable[[], float]
+) -> dict[str, Any]:
     """Decode greedily, ends ignored; medians over windows of passes.
 
     Beside the growth of a pass stands that of its attention alone, measured on empty keys of the same shape:
@@ -30,9 +31,9 @@ def decode_steadily(model: HuggingFaceModel, prompt: Sequence[int], num_tokens: 
     feed, times = list(prompt), []
     before = resident_bytes()
     for _ in range(num_tokens + 1):
-        start = time.perf_counter()
+        start = clock()
         row = model.forward([Feed(sequence, feed, 1)])[-1]
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
         feed = [int(row.argmax())]
     grown = resident_bytes() - before
     windows = [times[at : at + WINDOW] for at in range(1, num_tokens, WINDOW)]
@@ -44,7 +45,7 @@ def decode_steadily(model: HuggingFaceModel, prompt: Sequence[int], num_tokens: 
         "pass_ms_by_window": [round(value, 2) for value in medians],
         "slope_ms_per_1000_tokens": _slope(middles, medians),
         "attention_slope_ms_per_1000_tokens": _slope(
-            middles, [_attention_ms(model, int(n)) for n in middles]
+            middles, [_attention_ms(model, int(n), clock) for n in middles]
         ),
         "cache_bytes": sequence.memory_bytes,
         "computed_bytes": sequence.length * _bytes_per_token(model),
@@ -63,7 +64,7 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _attention_ms(model: HuggingFaceModel, length: int) -> float:
+def _attention_ms(model: HuggingFaceModel, length: int, clock: Callable[[], float]) -> float:
     """Attention of all layers for one row over `length` keys."""
     import torch
 
@@ -77,10 +78,10 @@ def _attention_ms(model: HuggingFaceModel, length: int) -> float:
         layers.append((key[:, :, :1], key, value))
     times = []
     for _ in range(9):
-        start = time.perf_counter()
+        start = clock()
         for query, key, value in layers:
             torch.nn.functional.scaled_dot_product_attention(query, key, value)
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times) * 1e3
 
 

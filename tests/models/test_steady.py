@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ def test_nothing_is_copied_as_the_text_grows(family: str) -> None:
 
 def test_a_steady_answer_takes_the_memory_that_is_computed() -> None:
     model = HuggingFaceModel(build("llama"))
-    found = decode_steadily(model, text(5, 1), 90)
+    found = decode_steadily(model, text(5, 1), 90, count().__next__)
     per_token = sum(shape.numbers_per_token for shape in model.shapes) * 4
     assert found["computed_bytes"] == (5 + 90) * per_token
     assert found["computed_bytes"] <= found["cache_bytes"] <= 2 * found["computed_bytes"] + 64 * per_token
@@ -69,7 +70,7 @@ def test_two_thousand_tokens_of_the_real_target() -> None:
     bundled.fetch("smollm2-135m")
     model = HuggingFaceModel.load("smollm2-135m", dtype="int8", device="cpu")
     assert numbers_written(model, 300) == numbers_written(model, 1900)
-    found = decode_steadily(model, [1, 2, 3, 4, 5], 2000)
+    found = decode_steadily(model, [1, 2, 3, 4, 5], 2000, count().__next__)
     assert found["cache_bytes"] <= 2 * found["computed_bytes"]
     # oneDNN and the allocator keep a little of their own; a copy of the cache left behind would be 46 MB.
     assert found["resident_growth_bytes"] <= found["cache_bytes"] + 40e6

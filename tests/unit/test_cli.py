@@ -182,8 +182,10 @@ def test_models_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("models", "list") == 0
     assert "smollm2-135m" in capsys.readouterr().out
     assert run_cli("models", "list", "--json") == 0
-    (row,) = json.loads(capsys.readouterr().out)["models"]
-    assert row["license"] == "Apache-2.0"
+    target, draft = json.loads(capsys.readouterr().out)["models"]
+    assert target["license"] == draft["license"] == "Apache-2.0"
+    assert target["download_bytes"] > draft["download_bytes"] == 0
+    assert draft["fetched"], "it came with the package"
 
 
 def test_models_that_are_not_there(

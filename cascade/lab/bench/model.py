@@ -50,7 +50,7 @@ def run(*, quick: bool = False, model: str = MODEL, exact: bool = True) -> dict[
             "agreement_with_bfloat16": _agreement(ours, prompt, reference),
         }
         if dtype == STEADY_FORMAT:
-            steady = decode_steadily(ours, prompt, 500 if quick else STEADY_TOKENS)
+            steady = decode_steadily(ours, prompt, 500 if quick else STEADY_TOKENS, time.perf_counter)
         del ours
     result = {
         "model": model,
