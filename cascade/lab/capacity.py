@@ -70,7 +70,9 @@ def devices_held(
         gap = missed - held
         if gap <= max(1, tolerance * held):
             return Holding(held, missed)
-        part = (goal - known[held]) / (known[missed] - known[held]) if held else 0.5
-        # Aim a little to either side of the crossing in turn, so that it is enclosed.
-        part += 0.3 * tolerance * held / gap * (1 if len(known) % 2 else -1)
+        part = 0.5  # every other time, in case the curve is all steps
+        if held and len(known) % 2:
+            part = (goal - known[held]) / (known[missed] - known[held])
+            # A little beyond the crossing, seen from the nearer side, so that it is enclosed.
+            part += 0.3 * tolerance * held / gap * (1 if part < 0.5 else -1)
         holds(min(max(held + round(part * gap), held + 1), missed - 1))
