@@ -65,7 +65,8 @@ class _Crowd:
                 max_fed_hints=dice.choice([2, 4, 8]),
                 prefill_chunk_rows=dice.choice([16, 48]),
                 run_ahead=dice.choice([16, 64]),
-                kv_bytes=dice.choice([2500, 4000]) * BYTES_PER_TOKEN,
+                kv_bytes=dice.choice([1500, 2500]) * BYTES_PER_TOKEN,
+                max_wait_s=1000.0,  # who lacks memory waits and is not refused
                 keep_kv_s=dice.choice([0.5, 5.0]),
                 public_prefixes=tuple(tuple(prefix) for prefix in self._public),
             ),
