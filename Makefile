@@ -50,7 +50,7 @@ format: $(DEV) ## format the code and sort its imports
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-docs: $(DEV) ## bring the help texts in README.md up to date
+docs: $(DEV) ## bring the reference of the command line up to date
 	@$(BIN)/python tools/help_texts.py --write
 
 bench: $(DEV) ## measure this machine, briefly

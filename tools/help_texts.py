@@ -1,24 +1,28 @@
-"""Help texts in README.md are what the command prints, between markers.
+"""The reference of the command line, docs/commands.md, is what the commands print.
 
-    python tools/help_texts.py            exit code 1 where the README is out of date
-    python tools/help_texts.py --write    bring it up to date
-
-A marker is `<!-- help: cascade bench -->`, and `<!-- /help -->` ends it.
+python tools/help_texts.py            exit code 1 where the reference is out of date
+python tools/help_texts.py --write    bring it up to date
 """
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import typer.main
 from typer.testing import CliRunner
 
 from cascade.cli import app
 
-README = Path(__file__).parent.parent / "README.md"
-SECTION = re.compile(r"(<!-- help: cascade(?P<command>[\w -]*?) -->\n).*?(<!-- /help -->)", re.DOTALL)
-WIDTH = 88
+REFERENCE = Path(__file__).parent.parent / "docs" / "commands.md"
+INTRODUCTION = """\
+# The command line
+
+What each command prints with `--help`, written by `make docs`.
+"""
+WIDTH = 100
 """Columns; fixed, so that the text does not depend on the terminal."""
 
 
@@ -31,25 +35,35 @@ def help_text(*command: str) -> str:
     return "\n".join(line.rstrip() for line in result.stdout.strip().splitlines()) + "\n"
 
 
-def updated(readme: str) -> str:
-    """The README's text with every help text as it is now."""
+def commands() -> Iterator[tuple[str, ...]]:
+    """Every command and group, a group before its own."""
 
-    def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}```text\n{help_text(*match['command'].split())}```\n{match[3]}"
+    def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield path
+        for name, child in getattr(command, "commands", {}).items():
+            if not child.hidden:
+                yield from walk(child, (*path, name))
 
-    return SECTION.sub(fill, readme)
+    return walk(typer.main.get_command(app), ())
+
+
+def reference() -> str:
+    parts = [INTRODUCTION]
+    for path in commands():
+        name = " ".join(("cascade", *path))
+        parts.append(f"{'#' * (len(path) + 1 + (not path))} {name}\n\n```text\n{help_text(*path)}```\n")
+    return "\n".join(parts)
 
 
 def main() -> int:
-    readme = README.read_text(encoding="utf-8")
-    fresh = updated(readme)
-    if fresh == readme:
+    fresh = reference()
+    if REFERENCE.is_file() and REFERENCE.read_text(encoding="utf-8") == fresh:
         return 0
     if "--write" in sys.argv[1:]:
-        README.write_text(fresh, encoding="utf-8")
-        print("README.md: help texts brought up to date")
+        REFERENCE.write_text(fresh, encoding="utf-8")
+        print(f"{REFERENCE.name}: brought up to date")
         return 0
-    print("README.md: help texts are out of date; `make docs` rewrites them", file=sys.stderr)
+    print("docs/commands.md is out of date; `make docs` rewrites it", file=sys.stderr)
     return 1
 
 
