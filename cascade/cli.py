@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .apps import broker, edges, link_command, model_commands, serve_command
+from .apps import broker, edges, lab_commands, link_command, model_commands, serve_command
 from .errors import CascadeError
 
 __all__ = ["app", "main"]
@@ -122,6 +122,7 @@ app.command()(link_command.link)
 app.command()(serve_command.serve)
 app.command()(model_commands.distill)
 app.add_typer(model_commands.models)
+app.add_typer(lab_commands.lab)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,165 @@
+"""What the commands of `cascade lab` do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..errors import CascadeError, SettingsError
+from ..lab.experiment.campaign import run_campaign, works_of
+from ..lab.experiment.checking import check_folder
+from ..lab.experiment.measured import FIGURES
+from ..lab.experiment.reading import read_experiment
+from ..lab.experiment.report import write_report
+from ..lab.experiment.store import Store
+from ..lab.experiment.summary import Group, grouped
+
+__all__ = ["check", "compare", "list_experiments", "report", "run", "show"]
+
+SHOWN = ("ms_per_token", "first_token_ms", "passes_per_token", "bytes_per_token")
+
+
+def run(file: Path, out: Path, *, jobs: int | None, as_json: bool) -> None:
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        task = bar.add_task("runs", total=None)
+
+        def say(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if not console.is_terminal and done * 10 // total != (done - 1) * 10 // total:
+                print(
+                    f"{done} of {total} runs", file=sys.stderr, flush=True
+                )  # a log wants a line now and then
+
+        try:
+            num_made = run_campaign(file, out, jobs=jobs, on_progress=say)
+        except KeyboardInterrupt:
+            bar.stop()
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            raise SystemExit(130) from None
+    page = write_report(out)
+    groups = grouped(Store(out).runs())
+    if as_json:
+        print(json.dumps({"report": str(page), "runs_made": num_made, "points": _as_json(groups)}))
+    else:
+        _print_points(groups, list(read_experiment(file).axes))
+        print(f"report: {page}")
+
+
+def list_experiments(folder: Path, *, as_json: bool) -> None:
+    paths = sorted(folder.glob("*.toml"))
+    if not paths:
+        raise SettingsError("dir", f"there are no experiments (*.toml) in {folder}")
+    rows = []
+    for path in paths:
+        experiment = read_experiment(path)
+        rows.append({"file": str(path), "about": experiment.about, "runs": len(works_of(experiment))})
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("experiment", "asks", "runs")
+    for row in rows:
+        table.add_row(str(row["file"]), str(row["about"]), str(row["runs"]))
+    Console().print(table)
+
+
+def show(file: Path, *, as_json: bool) -> None:
+    experiment = read_experiment(file)
+    facts: dict[str, Any] = {
+        "about": experiment.about,
+        "clock": experiment.clock,
+        "axes": {name: list(values) for name, values in experiment.axes.items()},
+        "points": len(experiment.points),
+        "seeds": experiment.seeds,
+        "runs": len(works_of(experiment)),
+        "figures": [figure.title or figure.kind for figure in experiment.figures],
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = "\n".join(f"{axis}: {', '.join(map(str, taken))}" for axis, taken in value.items())
+        table.add_row(name, "\n".join(value) if isinstance(value, list) else str(value))
+    Console().print(table)
+
+
+def report(folder: Path) -> None:
+    print(write_report(folder))
+
+
+def compare(before: Path, after: Path, figure: str, *, as_json: bool) -> None:
+    if figure not in FIGURES:
+        raise SettingsError("figure", f"there is no {figure!r}; there are {', '.join(FIGURES)}")
+    old, new = (_by_settings(Store(folder)) for folder in (before, after))
+    rows = []
+    for key in [key for key in old if key in new]:
+        was, now = old[key].figure(figure), new[key].figure(figure)
+        change = now.mean / was.mean - 1 if was.mean else 0.0
+        rows.append({"point": key, "before": was.mean, "after": now.mean, "change": round(change, 6)})
+    if not rows:
+        raise SettingsError("dir", f"{before} and {after} have no point in common")
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("point", "before", "after", "change", title=FIGURES[figure], title_justify="left")
+    for row in rows:
+        table.add_row(
+            str(row["point"]), f"{row['before']:.4g}", f"{row['after']:.4g}", f"{row['change']:+.1%}"
+        )
+    Console().print(table)
+
+
+def check(folder: Path, *, as_json: bool) -> None:
+    faults = check_folder(folder)
+    num_runs = len(Store(folder).runs())
+    if as_json:
+        print(json.dumps({"runs": num_runs, "faults": faults}))
+    if faults:
+        raise CascadeError("\n".join([f"{len(faults)} faults in {folder}:", *faults[:20]]))
+    if not as_json:
+        print(f"{num_runs} runs: every figure follows from its lines")
+
+
+def _by_settings(store: Store) -> dict[str, Group]:
+    axes = list(read_experiment(store.experiment_file).axes) or ["policy.name"]
+    return {
+        ", ".join(f"{name} {group.settings[name]}" for name in axes): group for group in grouped(store.runs())
+    }
+
+
+def _print_points(groups: list[Group], axes: list[str]) -> None:
+    axes = axes or ["policy.name"]
+    table = Table(*axes, *SHOWN)
+    for group in groups:
+        table.add_row(
+            *(str(group.settings[name]) for name in axes), *(str(group.figure(name)) for name in SHOWN)
+        )
+    Console().print(table)
+
+
+def _as_json(groups: list[Group]) -> list[dict[str, Any]]:
+    return [
+        {
+            "settings": dict(group.settings),
+            "seeds": len(group.runs),
+            "figures": {name: group.figure(name).mean for name in FIGURES},
+            "half_widths": {
+                name: width for name in FIGURES if (width := group.figure(name).half_width) == width
+            },
+        }
+        for group in groups
+    ]

@@ -1,0 +1,214 @@
+"""One run: a point of an experiment with one seed, by the whole library, in virtual or in real time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ...device import Device
+from ...edge import EdgeServer, EdgeSettings
+from ...links.base import Dialer, Link
+from ...links.urls import dialer_for
+from ...models.runner import PacedRunner, constant_cost
+from ...models.synthetic import BetaAgreement, SyntheticDraft, SyntheticTarget
+from ...testing import Conditions, EmulatedLink, MemoryListener, run_virtual
+from ...wire import Codec
+from .measured import figures_of
+from .recording import RecordedLink, RecordedListener, RecordedRunner, Recorder
+from .settings import LinkSettings, Point
+
+__all__ = ["Outcome", "run_trial"]
+
+LIMIT_S = 100_000.0
+"""Of virtual time: a run that takes longer hangs."""
+
+
+class Changing(Protocol):
+    """Changes the conditions of a link."""
+
+    def __call__(self, *, up: Conditions, down: Conditions) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Figures of a run, and the lines they come from."""
+
+    figures: dict[str, float]
+    lines: dict[str, list[dict[str, Any]]]
+
+
+def run_trial(point: Point, seed: int, *, clock: str = "virtual", records: str = "all") -> Outcome:
+    """Run one point with one seed to its end."""
+    trial = _Trial(point, seed, has_messages=records == "all")
+    if clock == "virtual":
+        return run_virtual(trial.run(_in_memory), limit_s=LIMIT_S)
+    return asyncio.run(trial.run(_over_sockets))
+
+
+class _Trial:
+    def __init__(self, point: Point, seed: int, *, has_messages: bool) -> None:
+        self._point = point
+        self._seed = seed
+        self._target = SyntheticTarget(seed=seed)
+        self.up, self.down = point.link.conditions()  # reads files, so before the loop runs
+        self.recorder = Recorder(Codec(self._target.vocab_size), has_messages=has_messages)
+        self.changes: list[Changing] = []
+        """How to change the conditions of every link there is."""
+
+    async def run(self, wires: Callable[[_Trial, EdgeServer], Any]) -> Outcome:
+        models, load = self._point.models, self._point.load
+        self.recorder.begin()
+        runner = RecordedRunner(PacedRunner(models.pass_s), self.recorder, "edge")
+        settings = EdgeSettings(max_fed_hints=models.max_fed_hints)
+        edge = EdgeServer.of(self._target, runner, settings=settings)
+        async with edge, wires(self, edge) as dial, self._drifting(), asyncio.TaskGroup() as group:
+            for number in range(load.devices):
+                group.create_task(self._device(number, dial))
+        recorder = self.recorder
+        figures = figures_of(recorder.streams, recorder.tokens, recorder.steps)
+        lines = {
+            "tokens": recorder.tokens,
+            "streams": recorder.streams,
+            "steps": recorder.steps,
+            "messages": recorder.messages,
+        }
+        return Outcome(figures, lines)
+
+    @property
+    def link(self) -> LinkSettings:
+        return self._point.link
+
+    def link_seed(self, number: int) -> int:
+        return self._seed * 100_003 + number
+
+    async def _device(self, number: int, dial: Callable[[int], Dialer]) -> None:
+        models, load = self._point.models, self._point.load
+        dice = random.Random(f"{self._seed} {number}")
+        await asyncio.sleep(load.arrivals_s * number / load.devices)
+        agreement: float | BetaAgreement = models.agreement
+        if models.concentration:
+            agreement = BetaAgreement(mean=models.agreement, concentration=models.concentration)
+        draft = SyntheticDraft(self._target, agreement=agreement, seed=self._seed + 1)
+        runner = RecordedRunner(
+            PacedRunner(constant_cost(models.draft_step_ms / 1000)), self.recorder, name_of(number)
+        )
+        seed = self._seed * 100_003 + number
+        async with Device(
+            [dial(number)], draft=draft, runner=runner, identity=name_of(number), seed=seed
+        ) as device:
+            for turn in range(load.streams):
+                if turn and load.think_s:
+                    await asyncio.sleep(dice.expovariate(1 / load.think_s))
+                await self._stream(device, number, turn)
+
+    async def _stream(self, device: Device, number: int, turn: int) -> None:
+        prompt = [1 + (self._seed + number) % 60, 1 + number // 60 % 60, 1 + turn % 60]
+        about = {"device": name_of(number), "stream": turn}
+        began_s = self.recorder.now_s()
+        stream = device.stream(
+            prompt, max_new_tokens=self._point.load.tokens, policy=self._point.policy.policy()
+        )
+        async for token in stream:
+            line: dict[str, Any] = {
+                **about,
+                "position": token.position,
+                "id": token.id,
+                "source": token.source.value,
+                "time_s": self.recorder.since(token.time_s),
+            }
+            if token.agreement is not None:
+                line["agreement"] = round(token.agreement, 6)
+            self.recorder.tokens.append(line)
+        summary = stream.summary
+        self.recorder.streams.append(
+            {
+                **about,
+                "began_s": began_s,
+                "num_tokens": summary.num_tokens,
+                "num_hinted": summary.num_hinted,
+                "num_drafted": summary.num_drafted,
+                "bytes_up": summary.bytes_up,
+                "bytes_down": summary.bytes_down,
+                "num_opens": summary.num_opens,
+            }
+        )
+
+    @asynccontextmanager
+    async def _drifting(self) -> AsyncIterator[None]:
+        """Changes the links when `link.drift` says so."""
+        task = asyncio.create_task(self._drift(), name="drift")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _drift(self) -> None:
+        for change in self._point.link.drift:
+            await asyncio.sleep(change.at_s - self.recorder.now_s())
+            for put in self.changes:
+                put(up=change.conditions, down=change.conditions)
+
+
+def name_of(number: int) -> str:
+    return f"device-{number}"
+
+
+@asynccontextmanager
+async def _in_memory(trial: _Trial, edge: EdgeServer) -> AsyncIterator[Callable[[int], Dialer]]:
+    """Links inside this process, emulated."""
+    listener, recorder = MemoryListener(), trial.recorder
+    edge.listen(RecordedListener(listener, recorder) if recorder.has_messages else listener)
+
+    def dialer(number: int) -> Dialer:
+        async def dial() -> Link:
+            link = EmulatedLink(
+                await listener.dial(name_of(number)),
+                up=trial.up,
+                down=trial.down,
+                seed=trial.link_seed(number),
+                is_reliable=trial.link.is_reliable,
+            )
+            trial.changes.append(link.change)
+            return RecordedLink(link, recorder, device=name_of(number)) if recorder.has_messages else link
+
+        return dial
+
+    yield dialer
+
+
+@asynccontextmanager
+async def _over_sockets(trial: _Trial, edge: EdgeServer) -> AsyncIterator[Callable[[int], Dialer]]:
+    """A real WebSocket, through a proxy of its own for each device."""
+    from ...links.proxy import LinkProxy
+    from ...links.websocket import WebSocketListener
+
+    recorder = trial.recorder
+    async with WebSocketListener() as listener, contextlib.AsyncExitStack() as proxies:
+        edge.listen(RecordedListener(listener, recorder) if recorder.has_messages else listener)
+        host, port = listener.url.split("/")[2].rsplit(":", 1)
+
+        def dialer(number: int) -> Dialer:
+            proxy: LinkProxy | None = None
+
+            async def dial() -> Link:
+                nonlocal proxy
+                if proxy is None:
+                    seed = trial.link_seed(number)
+                    proxy = await proxies.enter_async_context(
+                        LinkProxy((host, int(port)), up=trial.up, down=trial.down, seed=seed)
+                    )
+                    trial.changes.append(proxy.change)
+                near_host, near_port = proxy.address
+                url = listener.url.replace(f"{host}:{port}", f"{near_host}:{near_port}")
+                link = await dialer_for(url, identity=name_of(number))()
+                return RecordedLink(link, recorder, device=name_of(number)) if recorder.has_messages else link
+
+            return dial
+
+        yield dialer

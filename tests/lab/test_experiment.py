@@ -1,0 +1,260 @@
+"""Experiments: from a file to records to a report, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cascade.errors import SettingsError
+from cascade.lab.experiment.campaign import run_campaign
+from cascade.lab.experiment.checking import check_folder
+from cascade.lab.experiment.reading import read_experiment
+from cascade.lab.experiment.report import write_report
+from cascade.lab.experiment.settings import LinkSettings, LoadSettings, ModelSettings, Point, PolicySettings
+from cascade.lab.experiment.store import Store, digest_of
+from cascade.lab.experiment.summary import estimate, grouped
+from cascade.lab.experiment.trial import run_trial
+
+ROOT = Path(__file__).parents[2]
+SMALL = """
+about = "A look"
+seeds = 2
+
+[load]
+tokens = 40
+
+[grid]
+"link.rtt_ms" = [0, 100]
+"policy.name" = ["cloud", "adaptive"]
+
+[[figure]]
+kind = "lines"
+title = "Time per token"
+x = "link.rtt_ms"
+
+[[figure]]
+kind = "timeline"
+title = "Pipeline"
+where = { "link.rtt_ms" = 100, "policy.name" = "adaptive" }
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("campaign")
+    (folder / "small.toml").write_text(SMALL)
+    run_campaign(folder / "small.toml", folder / "out", jobs=1)
+    return folder / "out"
+
+
+@pytest.fixture
+def made(made_once: Path, tmp_path: Path) -> Path:
+    """The runs of `small`, to do with as a test likes."""
+    return Path(shutil.copytree(made_once, tmp_path / "out"))
+
+
+def test_the_same_seed_gives_the_same_run_in_another_process() -> None:
+    program = (
+        "from cascade.lab.experiment.trial import run_trial; from cascade.lab.experiment.settings import *;"
+        "from cascade.lab.experiment.store import digest_of;"
+        "p = Point(link=LinkSettings(rtt_ms=80, jitter_ms=5), load=LoadSettings(devices=3, tokens=40));"
+        "print(digest_of(run_trial(p, 7).lines))"
+    )
+    there = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+        for _ in range(2)
+    ]
+    point = Point(link=LinkSettings(rtt_ms=80, jitter_ms=5), load=LoadSettings(devices=3, tokens=40))
+    here = digest_of(run_trial(point, 7).lines)
+    assert [run.stdout.strip() for run in there] == [here, here]
+    assert digest_of(run_trial(point, 8).lines) != here
+
+
+def test_a_campaign_goes_on_where_it_stopped(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    progress: list[tuple[int, int]] = []
+    assert run_campaign(small, out, jobs=1, on_progress=lambda *at: progress.append(at)) == 8
+    assert progress[0] == (0, 8)
+    assert progress[-1] == (8, 8)
+    gone = Store(out).runs()[3].folder
+    digest = json.loads((gone / "run.json").read_text())["digest"]
+    (gone / "run.json").unlink()
+    assert run_campaign(small, out, jobs=1) == 1
+    assert json.loads((gone / "run.json").read_text())["digest"] == digest
+    assert run_campaign(small, out, jobs=1) == 0
+
+
+def test_another_experiment_is_not_mixed_in(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_campaign(small, out, jobs=1)
+    small.write_text(SMALL.replace("[0, 100]", "[0, 50]"))
+    with pytest.raises(SettingsError, match="another experiment"):
+        run_campaign(small, out, jobs=1)
+
+
+def test_records_explain_the_figures(made: Path) -> None:
+    assert check_folder(made) == []
+    cloud, adaptive = grouped(Store(made).runs(), {"link.rtt_ms": 100})
+    assert cloud.figure("ms_per_token").mean == pytest.approx(50)
+    assert cloud.figure("first_token_ms").mean == pytest.approx(150)
+    assert adaptive.figure("ms_per_token").mean < 50
+    assert adaptive.figure("hinted_share").mean + adaptive.figure("passes_per_token").mean >= 0.95
+
+
+@pytest.mark.parametrize("kind", ["tokens", "messages", "streams"])
+def test_a_changed_line_is_found(made: Path, kind: str) -> None:
+    path = Store(made).runs()[0].folder / f"{kind}.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-2] + lines[-1:]) + "\n" if len(lines) > 1 else "")
+    assert check_folder(made)
+
+
+def test_the_report_is_drawn_from_the_records_alone(made: Path) -> None:
+    page = write_report(made)
+    first = page.read_bytes()
+    assert write_report(made).read_bytes() == first
+    text = first.decode()
+    assert text.count("<svg") == 2
+    assert "http://" not in text.replace("http://www.w3.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("http://purl.org", "")
+    assert sorted(path.suffix for path in (made / "figures").iterdir()) == [".png", ".png", ".svg", ".svg"]
+
+
+@pytest.mark.needs_chromium
+def test_the_report_opens_in_a_browser_without_a_network(made: Path, tmp_path: Path) -> None:
+    page = write_report(made)
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]
+    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'browser'}"]
+    done = subprocess.run(
+        [chromium, *flags, "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.count('role="img"') == 2
+    assert "Time per token" in done.stdout
+    assert "± " in done.stdout
+
+
+FAULTS = {
+    "unknown setting": ("[link]\nrtt = 3\n", "rtt", 2),
+    "unknown table": ("[lnk]\nrtt_ms = 3\n", "lnk", 1),
+    "bad value": ("seeds = 1\n[models]\nagreement = 1.5\n", "agreement", 3),
+    "bad policy": ('[policy]\nname = "magic"\n', "ask-and-wait", 2),
+    "grid of nothing": ('[grid]\n"link.rtt_ms" = 100\n', "list of the values", 2),
+    "grid over what is not": ('[grid]\n"weather" = [1]\n', "no such setting", 2),
+    "bad value in the grid": ('[grid]\n"models.agreement" = [0.5, 2]\n', "at most 1", 2),
+    "no such profile": ('[link]\nprofile = "carrier-pigeon"\n', "carrier-pigeon", 2),
+    "profile and round trip": ('[link]\nprofile = "lte"\nrtt_ms = 3\n', "leave rtt_ms", 2),
+    "drift backwards": (
+        "[link]\ndrift = [{ at_s = 2, rtt_ms = 1 }, { at_s = 1, rtt_ms = 1 }]\n",
+        "order of time",
+        2,
+    ),
+    "figure without x": ('[[figure]]\nkind = "lines"\n', "x", 1),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_malformed_file_gets_file_line_and_reason(name: str, tmp_path: Path) -> None:
+    text, reason, line = FAULTS[name]
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_experiment(path)
+    assert reason in str(caught.value)
+    assert "bad.toml" in str(caught.value)
+    if name != "figure without x":
+        assert f"line {line}" in str(caught.value)
+
+
+def test_no_toml_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("seeds = 1\n[link\n")
+    with pytest.raises(SettingsError, match=r"line 2"):
+        read_experiment(path)
+    with pytest.raises(SettingsError, match="cannot read"):
+        read_experiment(tmp_path / "none.toml")
+
+
+TRACES = {
+    "mahimahi": "\n".join(str(millisecond) for millisecond in range(1, 200, 4)),
+    "cooked": "0.5 1.2\n1.0 0.3\n1.5 2.0\n",
+    "six columns": "\n".join(f"1 {1000 * second} 51.0 3.7 {40000 + second} 1000" for second in range(1, 6)),
+}
+
+
+@pytest.mark.parametrize("form", TRACES)
+def test_a_trace_runs_end_to_end(form: str, tmp_path: Path) -> None:
+    (tmp_path / "down.trace").write_text(TRACES[form])
+    link = LinkSettings(rtt_ms=20, trace_down="down.trace", folder=str(tmp_path))
+    traced = run_trial(Point(link=link, load=LoadSettings(tokens=30)), 1)
+    assert traced.figures["ms_per_token"] > 0
+    assert len(traced.lines["tokens"]) == 30
+
+
+def test_a_profile_of_ones_own_runs_end_to_end(tmp_path: Path) -> None:
+    (tmp_path / "hall.toml").write_text("[up]\ndelay_ms = 30\n[down]\ndelay_ms = 10\n")
+    link = LinkSettings(profile="hall.toml", folder=str(tmp_path))
+    cloud = PolicySettings(name="cloud")
+    outcome = run_trial(Point(link=link, policy=cloud, load=LoadSettings(tokens=10)), 1)
+    assert outcome.figures["first_token_ms"] == pytest.approx(90)
+
+
+def test_a_drifting_link_changes_when_it_says() -> None:
+    path = ROOT / "examples" / "lab"
+    drift = read_experiment(path / "first.toml").points[0].link.drift
+    assert drift == ()
+    from cascade.lab.experiment.settings import Change
+
+    link = LinkSettings(rtt_ms=20, drift=(Change(at_s=1, rtt_ms=400),))
+    cloud = PolicySettings(name="cloud")
+    outcome = run_trial(Point(link=link, policy=cloud, load=LoadSettings(tokens=60)), 1)
+    flights = [
+        message["arrived_s"] - message["sent_s"]
+        for message in outcome.lines["messages"]
+        if message["arrived_s"] is not None and message["kind"] == "commit"
+    ]
+    assert min(flights) == pytest.approx(0.01)
+    assert max(flights) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted((ROOT / "examples" / "lab").glob("*.toml"))])
+def test_shipped_experiments_are_read_and_their_figures_exist(name: str) -> None:
+    experiment = read_experiment(ROOT / "examples" / "lab" / name)
+    assert experiment.about
+    assert experiment.figures
+
+
+def test_real_time_runs_over_real_sockets() -> None:
+    models = ModelSettings(pass_ms=5, draft_step_ms=1)
+    outcome = run_trial(Point(models=models, load=LoadSettings(tokens=20)), 1, clock="real")
+    assert [token["position"] for token in outcome.lines["tokens"]] == list(range(3, 23))
+    assert all(message["kind"] != "unknown" for message in outcome.lines["messages"])
+
+
+def test_confidence_intervals() -> None:
+    # Two runs a standard deviation of sqrt(2)/2 apart: t with one degree of freedom is 12.71.
+    assert estimate([1.0, 2.0]).half_width == pytest.approx(12.71 / 2)
+    assert str(estimate([3.0])) == "3"
