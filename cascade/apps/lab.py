@@ -15,7 +15,7 @@ from ..errors import CascadeError, SettingsError
 from ..lab.experiment.campaign import run_campaign, works_of
 from ..lab.experiment.checking import check_folder
 from ..lab.experiment.measured import FIGURES
-from ..lab.experiment.reading import read_experiment
+from ..lab.experiment.reading import read_experiment, shown_axes
 from ..lab.experiment.report import write_report
 from ..lab.experiment.store import Store
 from ..lab.experiment.summary import Group, grouped
@@ -54,7 +54,7 @@ def run(file: Path, out: Path, *, jobs: int | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"report": str(page), "runs_made": num_made, "points": _as_json(groups)}))
     else:
-        _print_points(groups, list(read_experiment(file).axes))
+        _print_points(groups, shown_axes(read_experiment(file)))
         print(f"report: {page}")
 
 
@@ -135,14 +135,13 @@ def check(folder: Path, *, as_json: bool) -> None:
 
 
 def _by_settings(store: Store) -> dict[str, Group]:
-    axes = list(read_experiment(store.experiment_file).axes) or ["policy.name"]
+    axes = shown_axes(read_experiment(store.experiment_file))
     return {
         ", ".join(f"{name} {group.settings[name]}" for name in axes): group for group in grouped(store.runs())
     }
 
 
 def _print_points(groups: list[Group], axes: list[str]) -> None:
-    axes = axes or ["policy.name"]
     table = Table(*axes, *SHOWN)
     for group in groups:
         table.add_row(

@@ -258,3 +258,13 @@ def test_confidence_intervals() -> None:
     # Two runs a standard deviation of sqrt(2)/2 apart: t with one degree of freedom is 12.71.
     assert estimate([1.0, 2.0]).half_width == pytest.approx(12.71 / 2)
     assert str(estimate([3.0])) == "3"
+
+
+def test_a_whole_group_may_be_an_axis(tmp_path: Path) -> None:
+    path = tmp_path / "policies.toml"
+    path.write_text('[policy]\nk = 3\n[grid]\npolicy = [{ name = "cloud" }, { name = "ask-and-wait" }]\n')
+    points = read_experiment(path).points
+    assert [point.policy.label for point in points] == ["cloud", "ask-and-wait, k = 3"]
+    path.write_text('[grid]\npolicy = ["cloud"]\n')
+    with pytest.raises(SettingsError, match="takes tables"):
+        read_experiment(path)

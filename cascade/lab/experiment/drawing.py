@@ -33,6 +33,7 @@ AXES = {
     "models.pass_ms": "pass of the target [ms]",
     "load.devices": "devices",
     "policy.name": "policy",
+    "policy.label": "policy",
     "policy.k": "guesses at a time",
     "policy.patience_ms": "patience [ms]",
     "policy.objective": "objective",

@@ -23,7 +23,7 @@ from .settings import (
     PolicySettings,
 )
 
-__all__ = ["flat", "read_experiment"]
+__all__ = ["flat", "read_experiment", "shown_axes"]
 
 GROUPS = {"models": ModelSettings, "link": LinkSettings, "load": LoadSettings, "policy": PolicySettings}
 PLAIN = ("about", "seeds", "clock", "records")
@@ -48,12 +48,19 @@ def read_experiment(path: Path) -> Experiment:
 def flat(point: Point) -> dict[str, Any]:
     """A point as `{"link.rtt_ms": 100, ...}`."""
     values = dataclasses.asdict(point)
-    return {
+    found = {
         f"{group}.{name}": value
         for group in GROUPS
         for name, value in values[group].items()
         if name != "folder"
     }
+    return {**found, "policy.label": point.policy.label}
+
+
+def shown_axes(experiment: Experiment) -> list[str]:
+    """The columns that tell points apart in a table."""
+    names = [name for name in experiment.axes if name != "policy" and not name.startswith("policy.")]
+    return [*names, "policy.label"]
 
 
 def _experiment(table: Mapping[str, Any], path: Path) -> Experiment:
@@ -96,9 +103,13 @@ def _point(table: Mapping[str, Any], varied: Mapping[str, Any], path: Path) -> P
     groups: dict[str, Any] = {}
     for group, settings_type in GROUPS.items():
         values = dict(table.get(group, {}))
-        values |= {
-            name.partition(".")[2]: value for name, value in varied.items() if name.partition(".")[0] == group
-        }
+        for name, value in varied.items():
+            if name == group:
+                if not isinstance(value, Mapping):
+                    raise SettingsError(group, f"takes tables, such as {{ name = ... }}, not {value!r}")
+                values |= value
+            elif name.partition(".")[0] == group:
+                values[name.partition(".")[2]] = value
         if group == "link":
             values["drift"] = tuple(from_mapping(Change, change) for change in values.get("drift", ()))
             values["folder"] = str(path.parent)
@@ -115,7 +126,7 @@ def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`grid.link.rtt_ms = [..]` and `"link.rtt_ms" = [..]` are the same."""
     found: dict[str, Any] = {}
     for name, value in table.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping):  # lists end the descent, whatever is in them
             found |= _dotted(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = value

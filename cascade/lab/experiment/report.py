@@ -11,7 +11,7 @@ from pathlib import Path
 from ...errors import SettingsError
 from .drawing import draw
 from .measured import FIGURES
-from .reading import read_experiment
+from .reading import read_experiment, shown_axes
 from .settings import Experiment, FigureSettings
 from .store import Run, Store
 from .summary import grouped
@@ -93,7 +93,7 @@ def _figure(title: str, figure: FigureSettings, svg: str, number: int, folder: P
 
 
 def _table(experiment: Experiment, runs: Sequence[Run]) -> str:
-    axes = list(experiment.axes) or ["policy.name"]
+    axes = shown_axes(experiment)
     head = "".join(f"<th>{html.escape(name)}</th>" for name in axes)
     head += "".join(f"<th>{html.escape(FIGURES[name])}</th>" for name in TABLE)
     rows = []

@@ -163,6 +163,19 @@ class PolicySettings:
         check_choice("objective", self.objective, OBJECTIVES)
         self.policy()
 
+    @property
+    def label(self) -> str:
+        """What a figure calls it."""
+        match self.name:
+            case "ask-and-wait":
+                return f"{self.name}, k = {self.k}"
+            case "hint-driven":
+                patience = f", patience {self.patience_ms:g} ms" if self.patience_ms else ""
+                return f"{self.name}, window {self.window}{patience}"
+            case "adaptive":
+                return f"{self.name}, {self.objective}"
+        return self.name
+
     def policy(self) -> Policy:
         match self.name:
             case "cloud":
@@ -193,7 +206,7 @@ class FigureSettings:
     title: str = ""
     x: str = ""
     y: str = "ms_per_token"
-    by: str = "policy.name"
+    by: str = "policy.label"
     """A line for each value of this setting."""
     where: Mapping[str, Any] = field(default_factory=dict)
     """Only points with these values."""
