@@ -167,6 +167,10 @@ class Engine(Protocol):
         """The device wants the text to wait so long for hints, in place of what it opened with."""
         ...
 
+    def hold(self, owner: str, until_s: float) -> None:
+        """Decode none of this owner's texts before that time: it had all that its rate allows."""
+        ...
+
     def acknowledge(self, text: Text, known: int) -> None:
         """The device has everything before `known`."""
         ...

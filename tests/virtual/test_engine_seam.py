@@ -94,6 +94,9 @@ class PlainEngine:
     def wish_patience(self, text: Text, patience_s: float) -> None:
         """It never waits."""
 
+    def hold(self, owner: str, until_s: float) -> None:
+        """Nobody here has a rate."""
+
     def acknowledge(self, text: Text, known: int) -> None:
         self.num_acknowledged += 1
 
