@@ -204,6 +204,7 @@ class BatchEngine:
         started_s = self._now_s()
         for step in steps:
             step.decode.begin(started_s)
+            stats.num_unfed_hints += step.num_unfed(self.settings.max_fed_hints)
         try:
             picks = await self._runner.run(lambda: self._pass(steps), rows=num_rows)
         finally:
