@@ -71,7 +71,7 @@ class EngineStats:
     num_fed_hints: int = 0
     """Hints that took part in a pass."""
     num_unfed_hints: int = 0
-    """Hints that were there for a pass, and left out of it: their rows would have cost more than they bring."""
+    """Hints that were there for a pass, and left out: their rows would have cost more than they bring."""
     step_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     """How long passes took."""
     step_rows: Histogram = field(default_factory=lambda: Histogram(COUNTS))

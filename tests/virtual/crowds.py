@@ -1,7 +1,7 @@
 """Sixty-four devices on one edge that is short of everything, and the oracle that judges each text.
 
-Rows are dear enough that pacing leaves out many hints that are there: how many of them are fed to each text is
-the engine's own choice, another one in every pass.
+Rows are dear enough that pacing leaves out many hints that are there: how many of them are fed to each text
+is the engine's own choice, another one in every pass.
 """
 
 from __future__ import annotations
