@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..edge import BatchEngine
@@ -27,6 +27,10 @@ SYNTHETIC = "synthetic"
 """A model that is a hash function, for tests and demonstrations."""
 SYNTHETIC_PASS_S = 0.05
 SYNTHETIC_ROW_S = 0.0001
+DEAD_S = 5.0
+"""After its engine has died the edge stays for so long: devices hear why, and `/health` says so."""
+EXIT_DEAD = 1
+"""What a supervisor answers by starting the edge again."""
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 LOOPBACK = ("127.", "localhost", "::1")
 
@@ -70,7 +74,11 @@ async def _serve(serving: Serving, *, json_output: bool) -> int:
         _on_signal(loop, "SIGTERM", on_stop)
         _on_signal(loop, "SIGHUP", on_hangup)
         _announce(serving, json_output=json_output)
-        await stop.wait()
+        await _first_of(stop.wait(), serving.edge.engine_ended.wait())
+        if not stop.is_set():
+            log.error("the engine is dead, and devices are told so; going down in %g s", DEAD_S)
+            await _first_of(stop.wait(), asyncio.sleep(DEAD_S))
+            return EXIT_DEAD
         log.info("going down: sessions have %g s to finish or to move away", serving.options.drain_s)
         drain = asyncio.create_task(serving.drain(), name="serve-drain")
         hurry = asyncio.create_task(stop_now.wait(), name="serve-hurry")
@@ -81,6 +89,15 @@ async def _serve(serving: Serving, *, json_output: bool) -> int:
         await asyncio.gather(drain, hurry, return_exceptions=True)
     log.info("down; %s", "nobody was cut short" if is_clean else "some sessions were cut short")
     return 0
+
+
+async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Until one of them is over."""
+    tasks = [asyncio.create_task(wait, name="serve-wait") for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _open(ref: str, *, dtype: str, exact: bool, num_threads: int | None) -> tuple[LanguageModel, Runner]:

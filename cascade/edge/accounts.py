@@ -27,6 +27,8 @@ class Account:
         self.finished: dict[Session, None] = {}
         """They still answer, until their device closes them; the oldest go first."""
         self.queued_bytes = 0
+        self.held_until_s = float("-inf")
+        """Its texts are not decoded before: it had all that its rate allows."""
         self._work = TokenBucket(quota.tokens_per_s, quota.tokens_per_s * quota.burst_s, now_s)
         self._messages = TokenBucket(quota.messages_per_s, quota.messages_per_s * quota.burst_s, now_s)
         self._bytes = TokenBucket(quota.bytes_per_s, quota.bytes_per_s * quota.burst_s, now_s)

@@ -203,6 +203,10 @@ class PlannedStep:
         """Rows that were fed before, and lost to an eviction."""
         return max(0, min(self.num_valid + len(self.fed), self.cache.num_lost) - self.num_valid)
 
+    def num_unfed(self, max_hints: int) -> int:
+        """Hints that might have been fed, and are not."""
+        return self.decode.num_hints(max_hints) - len(self.hints) if self.num_picks else 0
+
     def feed(self) -> Feed:
         assert self.cache.sequence is not None
         return Feed(self.cache.sequence, self.fed, self.num_picks)

@@ -99,6 +99,10 @@ class BatchEngine:
         _ours(text).patience_s = min(patience_s, self.settings.max_patience_s)
         self._changed.set()
 
+    def hold(self, owner: str, until_s: float) -> None:
+        """Decode none of this owner's texts before that time: it had all that its rate allows."""
+        self.pacer.hold(owner, until_s)
+
     def acknowledge(self, text: Text, known: int) -> None:
         """The device has everything before `known`."""
         decode = _ours(text)
@@ -148,7 +152,7 @@ class BatchEngine:
             if steps:
                 return steps
             if not parts:
-                await self._wait_until(min(begin_at_s, wake_at_s))
+                await self._wait_until(min(begin_at_s, wake_at_s, self.pacer.held_until_s))
 
     def _tidy(self, now_s: float) -> float:
         """What no pass uses any more is kept for the next turn, or given back; says when to look again."""
@@ -200,6 +204,7 @@ class BatchEngine:
         started_s = self._now_s()
         for step in steps:
             step.decode.begin(started_s)
+            stats.num_unfed_hints += step.num_unfed(self.settings.max_fed_hints)
         try:
             picks = await self._runner.run(lambda: self._pass(steps), rows=num_rows)
         finally:

@@ -70,6 +70,8 @@ class EngineStats:
     """Texts that ended because a step failed."""
     num_fed_hints: int = 0
     """Hints that took part in a pass."""
+    num_unfed_hints: int = 0
+    """Hints that were there for a pass, and left out: their rows would have cost more than they bring."""
     step_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     """How long passes took."""
     step_rows: Histogram = field(default_factory=lambda: Histogram(COUNTS))
@@ -165,6 +167,10 @@ class Engine(Protocol):
 
     def wish_patience(self, text: Text, patience_s: float) -> None:
         """The device wants the text to wait so long for hints, in place of what it opened with."""
+        ...
+
+    def hold(self, owner: str, until_s: float) -> None:
+        """Decode none of this owner's texts before that time: it had all that its rate allows."""
         ...
 
     def acknowledge(self, text: Text, known: int) -> None:

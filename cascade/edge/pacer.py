@@ -32,9 +32,21 @@ class Pacer:
         self._settings = settings
         self._shares = Shares()
         self._row_price = 0.0
+        self._held: dict[str, float] = {}
+        """Owners that had all that their rate allows, and until when they are left out."""
+
+    @property
+    def held_until_s(self) -> float:
+        """When the first of those that are left out is let in again."""
+        return min(self._held.values(), default=NEVER_S)
+
+    def hold(self, owner: str, until_s: float) -> None:
+        """Leave out this owner's texts until then."""
+        self._held[owner] = until_s
 
     def sort(self, decodes: Iterable[Decode], now_s: float) -> tuple[list[Decode], list[Decode]]:
         """Those that are due, and those that rather wait for hints. Nobody else may be stepped now."""
+        self._held = {owner: until_s for owner, until_s in self._held.items() if until_s > now_s}
         due: list[Decode] = []
         waiting: list[Decode] = []
         for decode in decodes:
@@ -79,7 +91,7 @@ class Pacer:
     def _may_step(self, decode: Decode) -> bool:
         """Not while too much of it is unacknowledged: the device may be gone, and what it cannot have seen
         costs passes."""
-        if decode.is_finished or decode.is_running:
+        if decode.is_finished or decode.is_running or decode.owner in self._held:
             return False
         return decode.head - decode.known < self._settings.run_ahead
 

@@ -167,7 +167,7 @@ class Peer:
                 self._said_slowed_s = now_s
                 quota = self.account.quota
                 text = (
-                    f"you send more than {quota.messages_per_s:g} messages or {quota.bytes_per_s:g} bytes "
+                    f"you send more than {quota.messages_per_s:g} messages or {quota.bytes_per_s:.0f} bytes "
                     "a second; this edge reads no faster"
                 )
                 self.tell(Error(code=ErrorCode.LIMIT, text=text, retry_after_ms=round(wait_s * 1000)))

@@ -19,7 +19,7 @@ class Quota:
     max_queued_bytes: int = 4 << 20
     """Opened texts that wait for their first pass."""
     tokens_per_s: float = 0.0
-    """Tokens of work: prompts, hints and answers alike. 0 is no limit."""
+    """Tokens of work: prompts, hints and answers alike. Beyond it texts go on at this rate; 0 is no limit."""
     messages_per_s: float = 1000.0
     """Messages beyond it are read later; 0 is no limit."""
     bytes_per_s: float = 2.0**20

@@ -68,6 +68,8 @@ class EdgeServer:
         self.settings = settings or EdgeSettings()
         self.counters = Counters()
         self.engine = engine
+        self.engine_ended = asyncio.Event()
+        """Set when the engine has ended before us: nothing will be decoded here any more."""
         self._authenticate = authenticate
         self._codec = Codec(engine.served.vocab_size, self.settings.max_message_bytes)
         self._accounts = Accounts(self.settings.quota, quota_of, self.counters)
@@ -284,6 +286,7 @@ class EdgeServer:
         finally:
             if not self._is_leaving:
                 self._sessions.fail_all(EngineError(ENGINE_IS_DEAD))
+                self.engine_ended.set()
 
     async def _look_after(self) -> None:
         """End leases, hang up on links that only sit there, forget who is gone."""

@@ -151,7 +151,7 @@ class Sessions:
         if hint.tokens:
             self.count_offered(hint.tokens)
             if account.work_wait_s(now_s):
-                self._counters.num_ignored += len(hint.tokens)  # over its rate it is served, but undrafted
+                self._counters.num_ignored += len(hint.tokens)  # over its rate it has no work to ask for
                 return
             account.work(len(hint.tokens), now_s)
             self._engine.hint(text, hint.position, hint.prefix_hash, hint.tokens)
@@ -333,7 +333,11 @@ class Sessions:
         self._counters.num_driven += num_driven
         account.usage.num_tokens += len(committed.tokens)
         account.usage.num_hinted += committed.num_hinted
-        account.work(num_driven, self._now_s())  # the hinted ones were charged when they came
+        now_s = self._now_s()
+        account.work(num_driven, now_s)  # the hinted ones were charged when they came
+        if wait_s := account.work_wait_s(now_s):
+            account.held_until_s = now_s + wait_s
+            self._engine.hold(account.identity, account.held_until_s)
 
     def _end_wait(self, session: Session, account: Account) -> None:
         self._waiting.pop(session, None)
@@ -364,9 +368,10 @@ class Sessions:
         """For how long the slowest session that should go on has not."""
         now_s = self._now_s()
         slowest_s = 0.0
-        for session in self._running:
+        for session, account in self._running.items():
             if isinstance(session, Session) and session.text and not self._is_held(session.text):
-                slowest_s = max(slowest_s, now_s - session.last_step_s - session.patience_s)
+                due_s = max(session.last_step_s, account.held_until_s)
+                slowest_s = max(slowest_s, now_s - due_s - session.patience_s)
         return slowest_s
 
     def _is_held(self, text: Text) -> bool:

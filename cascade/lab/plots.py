@@ -7,15 +7,26 @@ from typing import Any
 
 from ..errors import SettingsError
 
-__all__ = ["plot_gain"]
+__all__ = ["check_plot", "plot_gain"]
+
+
+def check_plot(path: str) -> None:
+    """Can a picture be written there? For those who have an hour's work to do before."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise SettingsError("plot", "needs matplotlib; pip install 'cascade-edge[lab]'") from None
+    try:
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise SettingsError("plot", f"cannot write {path}: {error.strerror}") from None
 
 
 def plot_gain(gains: Sequence[Mapping[str, Any]], path: str) -> None:
     """Devices held and gain over the goal, one line for each cost of a row; the model's lines are dashed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise SettingsError("plot", "needs matplotlib; pip install 'cascade-edge[lab]'") from None
+    check_plot(path)
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     devices, gain = figure.subplots(1, 2)

@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 
 from cascade.device import Device
+from cascade.errors import RefusedError
 from cascade.links.websocket import WebSocketDialer
 from cascade.models.runner import PacedRunner
 from cascade.testing import SyntheticDraft, SyntheticTarget
@@ -46,21 +47,13 @@ class Served:
         return self.process.returncode, logged.decode()
 
 
+SERVE = ("-m", "cascade.cli", "serve", "--model", "synthetic", "--http", "127.0.0.1:0", "--json")
+
+
 @contextlib.asynccontextmanager
-async def served(*arguments: str) -> AsyncIterator[Served]:
+async def served(*arguments: str, program: tuple[str, ...] = SERVE) -> AsyncIterator[Served]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *(
-            "-m",
-            "cascade.cli",
-            "serve",
-            "--model",
-            "synthetic",
-            "--http",
-            "127.0.0.1:0",
-            "--json",
-            *arguments,
-        ),
+        *(sys.executable, *program, *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -117,6 +110,23 @@ async def test_a_drain_is_bounded_and_a_second_signal_hurries_it(is_hurried: boo
         assert server.process.returncode == 0
         assert "Traceback" not in logged.decode()
         assert "some sessions were cut short" in logged.decode()
+
+
+async def test_when_the_engine_dies_the_process_ends_for_a_supervisor_to_start_it_again() -> None:
+    """Until then it says what is the matter, to devices and load balancers."""
+    async with served(program=("-m", "tests.serving.mortal_edge")) as server:
+        async with device_at(server.facts["link"]) as device:
+            with pytest.raises(RefusedError, match="the engine is dead"):
+                await ask(device, 1000)
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(server.facts["http"] + "/health") as answer,
+        ):
+            assert (answer.status, (await answer.json())["status"]) == (503, "dead")
+        async with asyncio.timeout(30):
+            _, logged = await server.process.communicate()
+        assert server.process.returncode == 1
+        assert "the model's thread is gone" in logged.decode()
 
 
 async def test_tokens_are_read_again_on_hangup(tmp_path: Path) -> None:

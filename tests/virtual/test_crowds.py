@@ -33,6 +33,8 @@ def check_crowd(seed: int) -> None:
     assert stats.num_rebuilt > 100
     assert stats.num_hit > 1000
     assert stats.num_hinted > 500
+    assert stats.num_unfed_hints > 100, "feeding was limited, by what rows cost"
+    assert stats.num_fed_hints > stats.num_hinted
     assert (stats.num_failed, stats.num_failed_passes) == (0, 0)
 
 

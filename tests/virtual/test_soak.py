@@ -13,6 +13,7 @@ import pytest
 from cascade.device import Device, Policy, ReconnectSettings
 from cascade.edge import EdgeServer, EdgeSettings
 from cascade.errors import CascadeError
+from cascade.lab.soak import Soak
 from cascade.links.base import Link
 from cascade.testing import MemoryListener, PacedRunner, SyntheticDraft, SyntheticTarget, run_virtual
 
@@ -159,6 +160,29 @@ def check_soak(num_rounds: int, round_s: float) -> None:
 
 def test_five_minutes_of_traffic_leave_nothing_behind() -> None:
     check_soak(num_rounds=3, round_s=100)
+
+
+def test_the_soak_of_the_real_target_with_the_synthetic_one() -> None:
+    """What `cascade bench soak` runs; resident memory is the business of the real one."""
+
+    async def resident() -> int:
+        return 1
+
+    soak = Soak(
+        TARGET,
+        PacedRunner(lambda rows: 0.05 + 0.001 * rows),
+        [[number, *PUBLIC] for number in range(8)],
+        drafts=[None],
+        kv_bytes=300 * BYTES_PER_TOKEN,
+        resident=resident,
+    )
+    figures = run_virtual(soak.run(num_rounds=3, round_s=30.0), limit_s=400.0)
+    assert [must for must in figures["musts"] if not must["holds"]] == []
+    assert figures["evictions"] > 0
+    for one in figures["rounds"]:
+        assert one["answers"] > 10
+        assert one["links_cut"] > 0
+        assert one["most_open"] > 2
 
 
 @pytest.mark.slow

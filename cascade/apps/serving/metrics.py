@@ -59,6 +59,7 @@ class EdgeCollector(Collector):
             ("hint_tokens_offered", "Tokens hinted by devices.", counters.num_offered),
             ("hint_tokens_ignored", "Hints not taken: over the rate.", counters.num_ignored),
             ("spec_decode_num_draft_tokens", "Hints fed to the target.", engine.num_fed_hints),
+            ("hint_tokens_unfed", "Hints left out of a pass: not worth their rows.", engine.num_unfed_hints),
             ("spec_decode_num_accepted_tokens", "Hints that became text.", counters.num_accepted),
             ("prefix_cache_hits", "Prompt tokens that another text had prefilled.", engine.num_hit),
             ("evictions", "Caches given up for others.", engine.num_evictions),

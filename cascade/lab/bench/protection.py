@@ -1,15 +1,17 @@
 """What one hostile device costs sixteen honest ones: time per token, p95 over streams, over real sockets.
 
 `cascade serve --model synthetic` (a pass takes 50 ms and 0.1 ms a row), the honest devices and the hostile
-one are processes of their own on this machine. Before each attack the honest devices stream in peace, and
-what counts is the ratio of the two, for machines have moods; the figure is the median of the rounds. The
-attacker has a lower priority, for in truth it has a machine of its own.
+one are processes of their own on this machine. Before each attack the honest devices stream the same in
+peace, and what counts is the ratio of the two, for machines have moods; the figure is the median of the
+rounds. Of sixteen streams the slowest alone would be the 95th percentile, so each device streams several
+times. The attacker has a lower priority, for in truth it has a machine of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import statistics
@@ -27,11 +29,15 @@ from ...links.websocket import WebSocketDialer
 from ...models.runner import PacedRunner, constant_cost
 from ...models.synthetic import SyntheticDraft, SyntheticTarget
 from ..hostile import KINDS
+from ..progress import must, say
 
 __all__ = ["run"]
 
 NUM_HONEST = 16
-TOKENS = 150
+TURNS = 3
+TOKENS = 75
+MUST_RATIO = 1.1
+MUST_GROWTH_BYTES = 100e6
 AGREEMENT = 0.8
 DRAFT_STEP_S = 0.01
 CONFIG = """
@@ -57,6 +63,10 @@ class Trial:
     num_sent: int = 0
     told: set[str] = field(default_factory=set)
 
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
 
 def run(*, repeats: int = 5) -> dict[str, Any]:
     """For each attack: p95 of the honest devices, its ratio to peace, what the attacker was told."""
@@ -71,22 +81,35 @@ async def _run(repeats: int) -> dict[str, Any]:
             memory = psutil.Process(process.pid)
             await _honest_p95_ms(url)  # warm
             before = memory.memory_info().rss
-            for _ in range(repeats):
-                for kind in KINDS:
+            for number in range(1, repeats + 1):
+                for kind, trial in trials.items():
                     calm_ms = await _honest_p95_ms(url)
                     peace.append(calm_ms)
-                    await _one(kind, url, trials[kind], calm_ms)
+                    await _one(kind, url, trial, calm_ms)
+                    say(f"round {number} of {repeats}: {kind}, {trial.ratios[-1]:.3f} of {calm_ms:.1f} ms")
             after = memory.memory_info().rss
     return {
+        "musts": [
+            *(
+                must(f"{kind}: p95 of the honest, times (at most)", trial.ratio, at_most=MUST_RATIO)
+                for kind, trial in trials.items()
+            ),
+            must(
+                "the edge's memory, growth in MB (at most)",
+                (after - before) / 1e6,
+                at_most=MUST_GROWTH_BYTES / 1e6,
+            ),
+        ],
         "honest_devices": NUM_HONEST,
+        "streams": NUM_HONEST * TURNS,
         "tokens_a_stream": TOKENS,
         "peace_p95_ms": statistics.median(peace),
         "attacks": [
             {
                 "attack": kind,
                 "p95_ms": statistics.median(trial.p95_ms),
-                "ratio": statistics.median(trial.ratios),
-                "worst_ratio": max(trial.ratios),
+                "ratio": trial.ratio,
+                "ratios": sorted(round(ratio, 3) for ratio in trial.ratios),
                 "messages_sent": trial.num_sent,
                 "told": sorted(trial.told),
             }
@@ -144,7 +167,7 @@ async def _edge(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
 
 
 async def _honest_p95_ms(url: str) -> float:
-    """All stream at once; the p95 over the streams of the time per token behind the first."""
+    """All at once, some streams each; the p95 over the streams of the time per token behind the first."""
     target = SyntheticTarget()
     devices = [
         Device(
@@ -157,11 +180,16 @@ async def _honest_p95_ms(url: str) -> float:
     async with contextlib.AsyncExitStack() as stack:
         for device in devices:
             await stack.enter_async_context(device)
-        all_ms = await asyncio.gather(*(_stream(device, number) for number, device in enumerate(devices)))
-    return sorted(all_ms)[math.ceil(0.95 * len(all_ms)) - 1]
+        all_ms = await asyncio.gather(*(_streams(device, number) for number, device in enumerate(devices)))
+    by_speed = sorted(itertools.chain.from_iterable(all_ms))
+    return by_speed[math.ceil(0.95 * len(by_speed)) - 1]
 
 
-async def _stream(device: Device, number: int) -> float:
-    stream = device.stream([1 + number, 2, 3], max_new_tokens=TOKENS)
-    times_s = [token.time_s async for token in stream]
-    return (times_s[-1] - times_s[0]) / (len(times_s) - 1) * 1000
+async def _streams(device: Device, number: int) -> list[float]:
+    """One after the other."""
+    found = []
+    for turn in range(TURNS):
+        stream = device.stream([1 + number, 2 + turn, 3], max_new_tokens=TOKENS)
+        times_s = [token.time_s async for token in stream]
+        found.append((times_s[-1] - times_s[0]) / (len(times_s) - 1) * 1000)
+    return found

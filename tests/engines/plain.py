@@ -1,0 +1,132 @@
+"""The least that an engine can be: a token a text and tick, and hints not so much as looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from cascade.decoding import pick
+from cascade.edge import EngineStats, Text
+from cascade.edge.interface import Committed, DecodeRequest, Served
+from cascade.errors import EngineError
+from cascade.models.base import Feed
+from cascade.testing import SyntheticTarget
+
+__all__ = ["PlainEngine"]
+
+TICK_S = 0.01
+
+
+class PlainText:
+    """A text, the tokens of which are decided one by one."""
+
+    def __init__(
+        self,
+        request: DecodeRequest,
+        prefix: tuple[int, ...],
+        owner: str,
+        on_commit: Callable[[Committed], None],
+        on_failure: Callable[[EngineError], None],
+    ) -> None:
+        self.request = request
+        self.tokens = list(prefix)
+        self.known = len(prefix)
+        self.queue_s = 0.0
+        self.prompt_length = len(request.prompt)
+        self.owner = owner
+        self.on_commit = on_commit
+        self.on_failure = on_failure
+
+    @property
+    def head(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def is_finished(self) -> bool:
+        is_stopped = self.head > self.prompt_length and self.tokens[-1] in self.request.stop_ids
+        return is_stopped or self.head >= self.request.length_limit
+
+    def committed(self, start: int = 0, limit: int | None = None) -> list[int]:
+        return self.tokens[start:][:limit]
+
+
+class PlainEngine:
+    """Reads every text anew for every token."""
+
+    def __init__(self, target: SyntheticTarget, *, run_ahead: int = 256) -> None:
+        self.served = Served(
+            vocab_size=target.vocab_size,
+            vocab_fingerprint=target.vocab_fingerprint,
+            context_length=1 << 20,
+            numerics=target.numerics,
+        )
+        self.stats = EngineStats()
+        self.pass_s = TICK_S
+        self.kv_bytes = 0
+        self.is_alive = True
+        self.texts: dict[Text, None] = {}
+        self.owners: list[str] = []
+        self.num_hints = 0
+        self.is_to_fail = False
+        self._target = target
+        self._run_ahead = run_ahead
+        self._held: dict[str, float] = {}
+
+    def open(
+        self,
+        request: DecodeRequest,
+        prefix: tuple[int, ...],
+        *,
+        owner: str,
+        patience_s: float,
+        on_commit: Callable[[Committed], None],
+        on_failure: Callable[[EngineError], None],
+    ) -> Text:
+        text = PlainText(request, prefix, owner, on_commit, on_failure)
+        self.texts[text] = None
+        self.owners.append(owner)
+        return text
+
+    def resume(self, text: Text, prefix: tuple[int, ...], *, patience_s: float) -> None:
+        assert isinstance(text, PlainText)
+        if text.tokens[: len(prefix)] != list(prefix):
+            text.tokens = list(prefix)
+        text.known = len(prefix)
+
+    def hint(self, text: Text, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
+        self.num_hints += 1
+
+    def wish_patience(self, text: Text, patience_s: float) -> None:
+        """It never waits."""
+
+    def hold(self, owner: str, until_s: float) -> None:
+        self._held[owner] = until_s
+
+    def acknowledge(self, text: Text, known: int) -> None:
+        assert isinstance(text, PlainText)
+        text.known = max(text.known, min(known, text.head))
+
+    def close(self, text: Text) -> None:
+        self.texts.pop(text, None)
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                for text in list(self.texts):
+                    assert isinstance(text, PlainText)
+                    self._step(text, asyncio.get_running_loop().time())
+        finally:
+            self.is_alive = False
+
+    def _step(self, text: PlainText, now_s: float) -> None:
+        if self.is_to_fail:
+            self.close(text)
+            text.on_failure(EngineError("lost its voice"))
+        elif text.is_finished or self._held.get(text.owner, now_s) > now_s:
+            return
+        elif text.head - text.known < self._run_ahead:
+            logits = self._target.forward([Feed(self._target.new_sequence(), text.tokens, 1)])
+            text.tokens.append(pick(logits[0], text.request.sampling, text.head))
+            self.stats.num_committed += 1
+            text.on_commit(Committed((text.tokens[-1],), 0))
