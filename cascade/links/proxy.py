@@ -30,8 +30,6 @@ MAX_PIECE_BYTES = 1 << 16
 PIECE_S = 0.001
 """A piece takes about so long at the link's rate; smaller ones would only cost time of the machine."""
 DIAL_TIMEOUT_S = 10.0
-EARLY_S = 0.0005
-"""A loop's timers are rounded up to whole milliseconds, so on average they are half of one late."""
 
 
 class LinkProxy:
@@ -130,7 +128,7 @@ class LinkProxy:
         await self._server.wait_closed()
 
     def _lane(self, way: str, conditions: Conditions, seed: int) -> Lane:
-        return Lane(way, conditions, seed=seed, is_reliable=True, on_record=self._on_record, early_s=EARLY_S)
+        return Lane(way, conditions, seed=seed, is_reliable=True, on_record=self._on_record)
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.num_open >= MAX_CONNECTIONS:
