@@ -363,7 +363,7 @@ class BrokerClient:
 
 
 class _Client(aiomqtt.Client):
-    """aiomqtt does not tell what the broker says about itself."""
+    """aiomqtt does not tell what the broker says about itself, and waits on when it hung up unanswered."""
 
     topic_alias_maximum = 0
 
@@ -377,6 +377,22 @@ class _Client(aiomqtt.Client):
     ) -> None:
         self.topic_alias_maximum = getattr(properties, "TopicAliasMaximum", 0)
         super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: Any,
+        userdata: Any,
+        flags: Any,
+        reason_code: Any,
+        properties: Properties | None = None,
+    ) -> None:
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        self._loop.call_soon_threadsafe(self._fail_if_unanswered)  # it may be the thread that connects
+
+    def _fail_if_unanswered(self) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError("it hung up before it had answered"))
+            self._connected.exception()  # whoever connected may have gone
 
 
 def _properties(expiry_s: int, alias: int) -> Properties | None:
