@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 
 from ..errors import CascadeError, LinkClosed, LinkUnavailable, RefusedError, SettingsError
 from ..settings import check_choice, check_int, check_number
+from .listening import os_reason
 
 __all__ = ["Account", "Arrival", "BrokerClient", "MqttSettings", "OnMessage", "speaks_v5"]
 
@@ -207,8 +208,15 @@ class Account:
             return LinkUnavailable(
                 f"the broker at {self.url} took the connection and did not answer: {hint}?"
             )
+        if isinstance(error, ssl.SSLError):
+            return LinkUnavailable(
+                f"no TLS with the broker at {self.url}: {os_reason(error)}; "
+                "has it TLS on this port, and was the CA of its certificate given?"
+            )
+        reason = os_reason(error) if isinstance(error, OSError) else error
         return LinkUnavailable(
-            f"cannot reach an MQTT broker at {self.url}: {error}; `cascade broker` starts one on this machine"
+            f"cannot reach an MQTT broker at {self.url}: {reason}; "
+            "`cascade broker` starts one on this machine"
         )
 
 

@@ -11,11 +11,12 @@ import itertools
 import logging
 from functools import partial
 
-from ..errors import LinkClosed, LinkUnavailable
+from ..errors import LinkClosed
 from .conditions import PACKET_BYTES, Conditions
 from .credit import WINDOW_BYTES, WINDOW_MESSAGES, Credit, cost
 from .inbox import Inbox
 from .lane import Lane
+from .listening import cannot_listen
 from .profiles import Profile
 from .records import OnRecord
 from .shaper import LinkState
@@ -111,10 +112,7 @@ class LinkProxy:
                 self._on_connection, self._host, self._port, limit=MAX_PIECE_BYTES
             )
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise LinkUnavailable(
-                f"cannot listen on {self._host}:{self._port}: {reason}; choose another port, or 0 for any"
-            ) from None
+            raise cannot_listen(self._host, self._port, error) from None
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
