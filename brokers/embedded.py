@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import ssl
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -19,6 +20,7 @@ from amqtt.contexts import Action
 from amqtt.errors import BrokerError
 
 from cascade.errors import LinkUnavailable
+from cascade.links.listening import cannot_listen
 
 from .access import AccessList, access_list_text
 from .accounts import new_password
@@ -47,13 +49,16 @@ class EmbeddedBroker:
         accounts: Mapping[str, str] | None = None,
         devices: Iterable[str] = ("device-1",),
         edges: Iterable[str] = ("edge-1",),
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        """`ssl_context` is a server's, with its certificate; without one there is no TLS."""
         self.host = host
         self.port = port
         self.edges = tuple(edges)
         self.accounts = dict(accounts or {})
         for name in (*self.edges, *devices):
             self.accounts.setdefault(name, new_password())
+        self._ssl_context = ssl_context
         self._broker: _Broker | None = None
 
     def __repr__(self) -> str:
@@ -62,12 +67,16 @@ class EmbeddedBroker:
     @property
     def url(self) -> str:
         """Without account."""
-        return f"mqtt://{self.host}:{self.port}"
+        return f"{self._scheme}://{self.host}:{self.port}"
+
+    @property
+    def _scheme(self) -> str:
+        return "mqtt" if self._ssl_context is None else "mqtts"
 
     def url_for(self, name: str) -> str:
         """With this account's name and password: a secret."""
         password = urllib.parse.quote(self.accounts[name], safe="")
-        return f"mqtt://{urllib.parse.quote(name, safe='')}:{password}@{self.host}:{self.port}"
+        return f"{self._scheme}://{urllib.parse.quote(name, safe='')}:{password}@{self.host}:{self.port}"
 
     async def __aenter__(self) -> EmbeddedBroker:
         # What a client does wrong is a warning in its own log; here it is noise.
@@ -76,15 +85,15 @@ class EmbeddedBroker:
             if logger.level == logging.NOTSET:
                 logger.setLevel(logging.CRITICAL)
         access = AccessList(access_list_text(self.edges))
-        broker = _Broker(f"{self.host}:{self.port}", self.accounts, access)
+        broker = _Broker(f"{self.host}:{self.port}", self.accounts, access, self._ssl_context)
         try:
             await broker.start()
         except BrokerError as error:
-            reason = error.__cause__ or error
+            cause = error.__cause__
             await broker.end()
-            raise LinkUnavailable(
-                f"cannot listen on {self.host}:{self.port}: {reason}; choose another port, or 0 for any"
-            ) from None
+            if isinstance(cause, OSError):
+                raise cannot_listen(self.host, self.port, cause) from None
+            raise LinkUnavailable(f"the embedded broker does not start: {cause or error}") from None
         self._broker = broker
         self.port = broker.port
         return self
@@ -106,8 +115,16 @@ class _Broker(Broker):  # type: ignore[misc]
     They answer without waiting, which amqtt relies on: it walks over its subscriptions meanwhile.
     """
 
-    def __init__(self, address: str, accounts: Mapping[str, str], access: AccessList) -> None:
-        super().__init__({"listeners": {LISTENER: {"type": "tcp", "bind": address}}, "plugins": {}})
+    def __init__(
+        self,
+        address: str,
+        accounts: Mapping[str, str],
+        access: AccessList,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        listener = {"type": "tcp", "bind": address, "ssl": ssl_context is not None}
+        super().__init__({"listeners": {LISTENER: listener}, "plugins": {}})
+        self._ssl_context = ssl_context
         self._accounts = accounts
         self._access = access
         self._connections: set[asyncio.Task[Any]] = set()
@@ -115,6 +132,9 @@ class _Broker(Broker):  # type: ignore[misc]
     @property
     def port(self) -> int:
         return int(self._servers[LISTENER].instance.sockets[0].getsockname()[1])
+
+    def _create_ssl_context(self, _listener: Any) -> ssl.SSLContext | None:
+        return self._ssl_context
 
     async def end(self) -> None:
         try:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cascade.errors import LinkUnavailable
+from cascade.links.listening import cannot_listen
 
 from .access import access_list_text
 
@@ -243,6 +244,4 @@ def _free_port(host: str, port: int) -> int:
         ) as probe:
             return int(probe.getsockname()[1])
     except OSError as error:
-        raise LinkUnavailable(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another port, or 0 for any"
-        ) from None
+        raise cannot_listen(host, port, error) from None

@@ -31,6 +31,10 @@ def broker(
             metavar="FILE", help="Keep the passwords here, so that they stay the same; made if missing."
         ),
     ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Certificate chain, for mqtts://.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Start a small MQTT broker with accounts and the access list that we ship.
@@ -45,11 +49,23 @@ def broker(
     from brokers.accounts import AccountsFile
     from brokers.embedded import EmbeddedBroker
 
+    from ..errors import SettingsError
+    from .serving.certificates import Certificates
+
+    if (tls_cert is None) != (tls_key is None):
+        raise SettingsError("tls", "needs both, --tls-cert and --tls-key")
+    certificates = None if tls_cert is None or tls_key is None else Certificates(tls_cert, tls_key)
     edges, devices = edge or ["edge-1"], device or ["device-1"]
     file = AccountsFile(accounts) if accounts is not None else None
     known = file.add([*edges, *devices]) if file is not None else None
+    context = None if certificates is None else certificates.context
     asyncio.run(
-        _serve(EmbeddedBroker(host=host, port=port, accounts=known, edges=edges, devices=devices), as_json)
+        _serve(
+            EmbeddedBroker(
+                host=host, port=port, accounts=known, edges=edges, devices=devices, ssl_context=context
+            ),
+            as_json,
+        )
     )
 
 

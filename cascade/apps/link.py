@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ..errors import SettingsError
+from ..links import precise
 from ..links.conditions import Conditions
 from ..links.lane import Lane
 from ..links.profiles import Profile, load_profile, profile_names
@@ -66,7 +67,7 @@ def main(
     target = parse_address("to", to)
     if target[1] == 0:
         raise SettingsError("to", "needs a port that somebody listens on, not 0")
-    asyncio.run(_carry((host, port), target, chosen, seed=seed, log=log, json_output=json_output))
+    precise.run(_carry((host, port), target, chosen, seed=seed, log=log, json_output=json_output))
     return 0
 
 

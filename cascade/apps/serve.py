@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..edge import BatchEngine
-from ..errors import LinkUnavailable
+from ..links.listening import cannot_listen
 from ..models.base import LanguageModel
 from ..models.runner import PacedRunner, Runner, ThreadRunner
 from ..models.synthetic import SyntheticTarget
@@ -156,9 +156,7 @@ def _check_port(host: str, port: int) -> None:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         socket.create_server((host, port), family=family).close()
     except OSError as error:
-        raise LinkUnavailable(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another port, or 0 for any"
-        ) from None
+        raise cannot_listen(host, port, error) from None
 
 
 def _on_signal(loop: asyncio.AbstractEventLoop, name: str, handler: Callable[[], None]) -> None:

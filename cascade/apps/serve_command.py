@@ -32,7 +32,13 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="With mqtts://, the CA that the broker's certificate is of."),
     ] = None,
-    name: Annotated[str, typer.Option(metavar="NAME", help="What devices call this edge.")] = "edge",
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What devices call this edge; by default its account's name at the broker, or 'edge'.",
+        ),
+    ] = "",
     tokens: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Identities and their bearer tokens (TOML); read again on change."),
@@ -66,11 +72,11 @@ def serve(
     """
     from ..edge import EdgeSettings
     from .serve import main
-    from .serving.options import ServeOptions, parse_address, read_config
+    from .serving.options import ServeOptions, account_in, parse_address, read_config
 
     host, port = parse_address(http)
     options = ServeOptions(
-        name=name,
+        name=name or account_in(mqtt) or "edge",
         host=host,
         port=port,
         mqtt=mqtt,

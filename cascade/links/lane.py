@@ -17,6 +17,10 @@ __all__ = ["Deliver", "Lane"]
 Deliver = Callable[[], bool]
 """Hands a message over at its time; False when the reader has no room for it."""
 
+LATENESS_SAMPLES = 32
+MAX_LATE_S = 0.001
+"""More is not the timers' doing but a busy machine's, which will not be so the next time."""
+
 
 @dataclass(order=True, slots=True)
 class _Parcel:
@@ -38,16 +42,14 @@ class Lane:
         seed: int,
         is_reliable: bool,
         on_record: OnRecord | None = None,
-        early_s: float = 0.0,
     ) -> None:
-        """`early_s`: deliver so much before the time, where timers are known to be late."""
         self._loop = asyncio.get_running_loop()
         self._made_s = self._loop.time()
         self._way = way
         self._shaper = Shaper(conditions, seed=seed, is_reliable=is_reliable)
         self._is_reliable = is_reliable
         self._on_record = on_record
-        self._early_s = early_s
+        self._lateness = _Lateness()
         self._under_way: list[_Parcel] = []
         """A heap."""
         self._num_parcels = 0
@@ -155,10 +157,14 @@ class Lane:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._due_s(self._under_way[0]), self._deliver_due)
+        due_s = self._due_s(self._under_way[0])
+        is_ahead = due_s > self._loop.time()
+        self._timer = self._loop.call_at(due_s, self._deliver_due, due_s if is_ahead else None)
 
-    def _deliver_due(self) -> None:
+    def _deliver_due(self, timer_s: float | None) -> None:
         self._timer = None
+        if timer_s is not None:
+            self._lateness.add(self._loop.time() - timer_s)
         # Compared as the timer was set: the difference of two clocks may fall a hair short for ever.
         while self._under_way and self._due_s(self._under_way[0]) <= self._loop.time():
             self._hand_over(heapq.heappop(self._under_way))
@@ -166,7 +172,7 @@ class Lane:
             self._set_timer()
 
     def _due_s(self, parcel: _Parcel) -> float:
-        return self._made_s + parcel.arrival_s - self._early_s
+        return self._made_s + parcel.arrival_s - self._lateness.mean_s
 
     def _hand_over(self, parcel: _Parcel) -> None:
         is_taken = parcel.deliver()
@@ -195,3 +201,18 @@ class Lane:
             await self._changed.wait()
         finally:
             timer.cancel()
+
+
+class _Lateness:
+    """How late this loop's timers are on average: set so much earlier, they are right on average.
+
+    In virtual time they are never late.
+    """
+
+    def __init__(self) -> None:
+        self.mean_s = 0.0
+        self._num_samples = 0
+
+    def add(self, late_s: float) -> None:
+        self._num_samples = min(self._num_samples + 1, LATENESS_SAMPLES)
+        self.mean_s += (min(max(late_s, 0.0), MAX_LATE_S) - self.mean_s) / self._num_samples

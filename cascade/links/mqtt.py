@@ -244,6 +244,11 @@ class MqttListener:
         self._account = Account.from_url(
             url, username=username, password=password, ssl_context=ssl_context, settings=settings
         )
+        if self._account.username not in (None, name):
+            text = (
+                "edge %r has the account %r; with the shipped access list it must be called like its account"
+            )
+            log.warning(text, name, self._account.username)
         self._settings = self._account.settings
         self._about = about
         self._arrivals: Inbox[Link] = Inbox(MAX_DIALS)

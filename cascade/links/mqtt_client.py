@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 
 from ..errors import CascadeError, LinkClosed, LinkUnavailable, RefusedError, SettingsError
 from ..settings import check_choice, check_int, check_number
+from .listening import os_reason
 
 __all__ = ["Account", "Arrival", "BrokerClient", "MqttSettings", "OnMessage", "speaks_v5"]
 
@@ -207,8 +208,15 @@ class Account:
             return LinkUnavailable(
                 f"the broker at {self.url} took the connection and did not answer: {hint}?"
             )
+        if isinstance(error, ssl.SSLError):
+            return LinkUnavailable(
+                f"no TLS with the broker at {self.url}: {os_reason(error)}; "
+                "has it TLS on this port, and was the CA of its certificate given?"
+            )
+        reason = os_reason(error) if isinstance(error, OSError) else error
         return LinkUnavailable(
-            f"cannot reach an MQTT broker at {self.url}: {error}; `cascade broker` starts one on this machine"
+            f"cannot reach an MQTT broker at {self.url}: {reason}; "
+            "`cascade broker` starts one on this machine"
         )
 
 
@@ -363,7 +371,7 @@ class BrokerClient:
 
 
 class _Client(aiomqtt.Client):
-    """aiomqtt does not tell what the broker says about itself."""
+    """aiomqtt does not tell what the broker says about itself, and waits on when it hung up unanswered."""
 
     topic_alias_maximum = 0
 
@@ -377,6 +385,22 @@ class _Client(aiomqtt.Client):
     ) -> None:
         self.topic_alias_maximum = getattr(properties, "TopicAliasMaximum", 0)
         super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: Any,
+        userdata: Any,
+        flags: Any,
+        reason_code: Any,
+        properties: Properties | None = None,
+    ) -> None:
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        self._loop.call_soon_threadsafe(self._fail_if_unanswered)  # it may be the thread that connects
+
+    def _fail_if_unanswered(self) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError("it hung up before it had answered"))
+            self._connected.exception()  # whoever connected may have gone
 
 
 def _properties(expiry_s: int, alias: int) -> Properties | None:

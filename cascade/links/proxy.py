@@ -11,11 +11,12 @@ import itertools
 import logging
 from functools import partial
 
-from ..errors import LinkClosed, LinkUnavailable
+from ..errors import LinkClosed
 from .conditions import PACKET_BYTES, Conditions
 from .credit import WINDOW_BYTES, WINDOW_MESSAGES, Credit, cost
 from .inbox import Inbox
 from .lane import Lane
+from .listening import cannot_listen
 from .profiles import Profile
 from .records import OnRecord
 from .shaper import LinkState
@@ -30,8 +31,6 @@ MAX_PIECE_BYTES = 1 << 16
 PIECE_S = 0.001
 """A piece takes about so long at the link's rate; smaller ones would only cost time of the machine."""
 DIAL_TIMEOUT_S = 10.0
-EARLY_S = 0.0005
-"""A loop's timers are rounded up to whole milliseconds, so on average they are half of one late."""
 
 
 class LinkProxy:
@@ -113,10 +112,7 @@ class LinkProxy:
                 self._on_connection, self._host, self._port, limit=MAX_PIECE_BYTES
             )
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise LinkUnavailable(
-                f"cannot listen on {self._host}:{self._port}: {reason}; choose another port, or 0 for any"
-            ) from None
+            raise cannot_listen(self._host, self._port, error) from None
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -130,7 +126,7 @@ class LinkProxy:
         await self._server.wait_closed()
 
     def _lane(self, way: str, conditions: Conditions, seed: int) -> Lane:
-        return Lane(way, conditions, seed=seed, is_reliable=True, on_record=self._on_record, early_s=EARLY_S)
+        return Lane(way, conditions, seed=seed, is_reliable=True, on_record=self._on_record)
 
     def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.num_open >= MAX_CONNECTIONS:

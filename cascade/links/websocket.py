@@ -20,6 +20,7 @@ from ..errors import LinkClosed, LinkUnavailable, RefusedError, SettingsError
 from ..settings import MAX_MESSAGE_BYTES
 from .base import Link
 from .inbox import Inbox
+from .listening import cannot_listen
 
 __all__ = [
     "LINK_PATH",
@@ -171,10 +172,7 @@ class WebSocketListener:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            reason = _reason(error)
-            raise LinkUnavailable(
-                f"cannot listen on {self._host}:{self._port}: {reason}; choose another port, or 0 for any"
-            ) from None
+            raise cannot_listen(self._host, self._port, error) from None
         self._port = self._runner.addresses[0][1]
         self._watch = asyncio.create_task(self._cut_mute(self._runner), name="http-watch")
         return self

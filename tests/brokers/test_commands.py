@@ -64,9 +64,42 @@ async def test_a_port_in_use_is_explained() -> None:
         process = await start("broker", "--port", str(port))
         out, err = await process.communicate()
         assert (process.returncode, out) == (2, b"")
-        assert f"cannot listen on 127.0.0.1:{port}".encode() in err
-        assert b"choose another port, or 0 for any" in err
-        assert err.count(b"\n") == 1
+        assert err.decode() == (
+            f"cascade: cannot listen on 127.0.0.1:{port}: Address already in use; "
+            "choose another port, or 0 for any\n"
+        )
+
+
+async def test_an_edge_is_called_like_its_account_and_half_of_tls_is_none() -> None:
+    async with EmbeddedBroker(edges=["hall"], devices=["kettle"]) as broker:
+        serve = await start(
+            *(
+                "serve",
+                "--model",
+                "synthetic",
+                "--http",
+                "127.0.0.1:0",
+                "--mqtt",
+                broker.url_for("hall"),
+                "--json",
+            )
+        )
+        assert serve.stdout is not None
+        said = json.loads(await serve.stdout.readline())
+        assert (said["edge"], said["mqtt"]) == ("hall", broker.url)
+        serve.send_signal(signal.SIGINT)
+        await serve.communicate()
+        assert serve.returncode == 0
+        misnamed = await start(
+            *("serve", "--model", "synthetic", "--http", "127.0.0.1:0", "--mqtt", broker.url_for("hall")),
+            *("--name", "cellar"),
+        )
+        _, err = await misnamed.communicate()
+        assert misnamed.returncode == 2
+        assert b"edge 'cellar' has the account 'hall'" in err
+    half = await start("broker", "--port", "0", "--tls-cert", "broker.crt")
+    _, err = await half.communicate()
+    assert (half.returncode, err) == (2, b"cascade: tls: needs both, --tls-cert and --tls-key\n")
 
 
 @pytest.mark.needs_mosquitto

@@ -20,8 +20,10 @@ import trustme
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from brokers.embedded import EmbeddedBroker
 from brokers.mosquitto import Mosquitto, Tls
 from cascade import Device, EdgeServer, Policy
+from cascade.apps.serving.certificates import Certificates, client_context
 from cascade.device import Vocabulary
 from cascade.errors import LinkUnavailable, RefusedError
 from cascade.links.base import Link
@@ -298,6 +300,42 @@ async def test_a_certificate_is_an_account_and_others_are_refused(tmp_path: Path
                     await stranger()
             with pytest.raises(LinkUnavailable, match="certificate"):
                 await MqttDialer(broker.url, device="kettle", edge="edge-1")()  # does not trust our CA
+            assert await works(device, edge)
+            await device.close()
+
+
+async def test_the_embedded_broker_speaks_tls_and_whoever_does_not_know_its_ca_says_no_password(
+    tmp_path: Path,
+) -> None:
+    ours, theirs = trustme.CA(), trustme.CA()
+    certificate, key, ca = tmp_path / "broker.crt", tmp_path / "broker.key", tmp_path / "ca.crt"
+    issued = ours.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    ours.cert_pem.write_to_path(ca)
+    async with EmbeddedBroker(
+        accounts=ACCOUNTS, ssl_context=Certificates(certificate, key).context
+    ) as broker:
+        assert broker.url.startswith("mqtts://")
+        async with MqttListener(
+            broker.url_for("edge-1"), "edge-1", ssl_context=trusting(ours), settings=QUICK
+        ) as listener:
+            dial = MqttDialer(broker.url_for("kettle"), edge="edge-1", ssl_context=client_context(ca))
+            device, edge = await asyncio.gather(dial(), listener.accept())
+            assert await works(device, edge)
+            stranger = MqttDialer(broker.url_for("kettle"), edge="edge-1", ssl_context=trusting(theirs))
+            with pytest.raises(LinkUnavailable, match="certificate verify failed"):
+                await stranger()
+            wrong = MqttDialer(
+                broker.url, username="kettle", password="wrong", ssl_context=trusting(ours), settings=QUICK
+            )
+            with pytest.raises(RefusedError, match="check the password"):
+                await wrong()
+            in_the_clear = MqttDialer(
+                broker.url_for("kettle").replace("mqtts", "mqtt"), edge="edge-1", settings=HASTY
+            )
+            with pytest.raises(LinkUnavailable):
+                await in_the_clear()
             assert await works(device, edge)
             await device.close()
 

@@ -457,6 +457,23 @@ async def test_something_else_on_the_port_is_explained() -> None:
     server.close()
 
 
+async def test_a_connection_that_ends_unanswered_is_no_reason_to_wait() -> None:
+    """As through a proxy, or at a balancer, behind which the broker is down: only a timeout would tell."""
+
+    async def read_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(read_and_hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    for version in ("auto", "3.1.1", "5"):
+        settings = MqttSettings(timeout_s=3600, version=version)
+        with pytest.raises(LinkUnavailable, match="it hung up before it had answered"):
+            await MqttDialer(f"mqtt://127.0.0.1:{port}", device="kettle", settings=settings)()
+    server.close()
+    assert tasks_left() == []
+
+
 @each_broker
 async def test_a_device_that_vanishes_is_noticed_at_once(open_broker: Any) -> None:
     async with open_broker() as broker, listener_at(broker) as listener:
