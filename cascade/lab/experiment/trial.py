@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ...device import Device
 from ...edge import EdgeServer, EdgeSettings
+from ...links import precise
 from ...links.base import Dialer, Link
 from ...links.urls import dialer_for
 from ...models.runner import PacedRunner, constant_cost
@@ -47,7 +48,7 @@ def run_trial(point: Point, seed: int, *, clock: str = "virtual", records: str =
     trial = _Trial(point, seed, has_messages=records == "all")
     if clock == "virtual":
         return run_virtual(trial.run(_in_memory), limit_s=LIMIT_S)
-    return asyncio.run(trial.run(_over_sockets))
+    return precise.run(trial.run(_over_sockets))
 
 
 class _Trial:
