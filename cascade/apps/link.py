@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import SettingsError
 from ..links import precise
@@ -171,7 +172,8 @@ async def _show_until(stopped: asyncio.Event, console: Console, proxy: LinkProxy
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while not stopped.is_set():
             now_s = loop.time()
-            live.update("   ".join(meter.read(now_s) for meter in meters), refresh=True)
+            line = "   ".join(meter.read(now_s) for meter in meters)
+            live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
             try:
                 async with asyncio.timeout(REFRESH_S):
                     await stopped.wait()
@@ -194,8 +196,8 @@ class _Meter:
         rate = (num_bytes - before_bytes) / max(now_s - before_s, 1e-3)
         text = (
             f"{self._name} {1000 * state.delay_s:.0f} ms, "
-            f"{_mbit(rate)} of {_mbit(state.rate_bytes_per_s)} Mbit/s, "
-            f"queue {state.queue_bytes / 1024:.0f} KiB"
+            f"{_mbit(rate)}/{_mbit(state.rate_bytes_per_s)} Mbit/s, "
+            f"queue {state.queue_bytes / 1024:.0f}K"
         )
         return f"{text} (out)" if state.is_out else text
 
