@@ -1,7 +1,8 @@
 """The access list that we ship, for brokers that we start.
 
 `conf/mosquitto/acl` is the one statement of who may do what. mosquitto reads it as it is, the embedded broker
-reads it here, with mosquitto's meaning. Its block for `edge-1` is the model of every edge's.
+reads it here, with mosquitto's meaning. Its blocks for `edge-1` and `gateway-1` are the models of all edges'
+and all gateways'.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from cascade.errors import SettingsError
 __all__ = ["CONF", "AccessList", "access_list_text"]
 
 CONF = Path(__file__).parent / "conf"
-MODEL_EDGE = "edge-1"
+MODEL_EDGE, MODEL_GATEWAY = "edge-1", "gateway-1"
 _PLAIN_NAME = re.compile(r"[^/+#\s]+")
 
 
-def access_list_text(edges: Iterable[str]) -> str:
-    """The shipped list, with a block for each of these edges instead of the model's."""
+def access_list_text(edges: Iterable[str], gateways: Iterable[str] = ()) -> str:
+    """The shipped list, with a block for each of these edges and gateways instead of the models'."""
     shipped = (CONF / "mosquitto" / "acl").read_text(encoding="utf-8")
-    everybody, found, block = shipped.partition(f"user {MODEL_EDGE}\n")
-    if not found:
-        raise SettingsError("acl", f"the shipped access list has no block for user {MODEL_EDGE}")
-    blocks = [
-        found + block if name == MODEL_EDGE else (found + block).replace(MODEL_EDGE, name) for name in edges
-    ]
+    everybody, gateway, rest = shipped.partition(f"user {MODEL_GATEWAY}\n")
+    gateway_block, edge, edge_block = rest.partition(f"user {MODEL_EDGE}\n")
+    if not gateway or not edge:
+        raise SettingsError("acl", f"the shipped list has no block for {MODEL_GATEWAY} or {MODEL_EDGE}")
+    blocks = [(gateway + gateway_block).replace(MODEL_GATEWAY, name) for name in gateways]
+    blocks += [(edge + edge_block).replace(MODEL_EDGE, name) for name in edges]
     return everybody + "\n".join(blocks)
 
 

@@ -38,7 +38,8 @@ class EmbeddedBroker:
     """`async with EmbeddedBroker() as broker: ...`; `broker.url_for(name)` is where it listens, with account.
 
     `accounts` are names with passwords, those of `edges` among them; what has none is given one. Names in
-    `edges` may do what an edge may, all others what a device may. Port 0 takes a free one.
+    `edges` and `gateways` may do what those may, all others what a device or a thing may. Port 0 takes a free
+    one.
     """
 
     def __init__(
@@ -49,14 +50,16 @@ class EmbeddedBroker:
         accounts: Mapping[str, str] | None = None,
         devices: Iterable[str] = ("device-1",),
         edges: Iterable[str] = ("edge-1",),
+        gateways: Iterable[str] = (),
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """`ssl_context` is a server's, with its certificate; without one there is no TLS."""
         self.host = host
         self.port = port
         self.edges = tuple(edges)
+        self.gateways = tuple(gateways)
         self.accounts = dict(accounts or {})
-        for name in (*self.edges, *devices):
+        for name in (*self.edges, *self.gateways, *devices):
             self.accounts.setdefault(name, new_password())
         self._ssl_context = ssl_context
         self._broker: _Broker | None = None
@@ -84,7 +87,7 @@ class EmbeddedBroker:
             logger = logging.getLogger(name)
             if logger.level == logging.NOTSET:
                 logger.setLevel(logging.CRITICAL)
-        access = AccessList(access_list_text(self.edges))
+        access = AccessList(access_list_text(self.edges, self.gateways))
         broker = _Broker(f"{self.host}:{self.port}", self.accounts, access, self._ssl_context)
         try:
             await broker.start()

@@ -56,7 +56,7 @@ class Mosquitto:
     """`async with Mosquitto() as broker: broker.url`. Port 0 takes a free one.
 
     Without `accounts` anybody may do anything, on loopback. With them, the shipped access list holds, in
-    which the names in `edges` are edges and all others devices.
+    which the names in `edges` and `gateways` are what these say, and all others devices and things.
     """
 
     def __init__(
@@ -66,11 +66,13 @@ class Mosquitto:
         port: int = 0,
         accounts: Mapping[str, str] | None = None,
         edges: Iterable[str] = ("edge-1",),
+        gateways: Iterable[str] = (),
         tls: Tls | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.edges = tuple(edges)
+        self.gateways = tuple(gateways)
         self.accounts = dict(accounts or {})
         self._tls = tls
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -207,7 +209,7 @@ class Mosquitto:
             lines.append(f"password_file {self._write_passwords(folder)}")
         if self.accounts or self._needs_certificate:
             access = folder / "acl"
-            access.write_text(access_list_text(self.edges), encoding="utf-8")
+            access.write_text(access_list_text(self.edges, self.gateways), encoding="utf-8")
             lines.append(f"acl_file {access}")
         configuration = folder / "mosquitto.conf"
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -15,7 +15,15 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .apps import broker, edges, lab_commands, link_command, model_commands, serve_command
+from .apps import (
+    broker,
+    edges,
+    lab_commands,
+    link_command,
+    model_commands,
+    mqtt_gateway_command,
+    serve_command,
+)
 from .errors import CascadeError
 
 __all__ = ["app", "main"]
@@ -119,6 +127,7 @@ def bench(
 app.command()(broker.broker)
 app.command()(edges.edges)
 app.command()(link_command.link)
+app.command()(mqtt_gateway_command.mqtt_gateway)
 app.command()(serve_command.serve)
 app.command()(model_commands.distill)
 app.add_typer(model_commands.models)

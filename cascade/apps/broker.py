@@ -22,8 +22,11 @@ def broker(
     edge: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="An edge's account; may be repeated.")
     ] = None,
+    gateway: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An MQTT gateway's account; may be repeated.")
+    ] = None,
     device: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A device's account; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME", help="A device's or thing's account; may be repeated.")
     ] = None,
     accounts: Annotated[
         Path | None,
@@ -55,14 +58,20 @@ def broker(
     if (tls_cert is None) != (tls_key is None):
         raise SettingsError("tls", "needs both, --tls-cert and --tls-key")
     certificates = None if tls_cert is None or tls_key is None else Certificates(tls_cert, tls_key)
-    edges, devices = edge or ["edge-1"], device or ["device-1"]
+    edges, gateways, devices = edge or ["edge-1"], gateway or [], device or ["device-1"]
     file = AccountsFile(accounts) if accounts is not None else None
-    known = file.add([*edges, *devices]) if file is not None else None
+    known = file.add([*edges, *gateways, *devices]) if file is not None else None
     context = None if certificates is None else certificates.context
     asyncio.run(
         _serve(
             EmbeddedBroker(
-                host=host, port=port, accounts=known, edges=edges, devices=devices, ssl_context=context
+                host=host,
+                port=port,
+                accounts=known,
+                edges=edges,
+                gateways=gateways,
+                devices=devices,
+                ssl_context=context,
             ),
             as_json,
         )
@@ -84,6 +93,7 @@ async def _serve(broker: EmbeddedBroker, as_json: bool) -> None:
         else:
             print(f"an MQTT broker listens on {broker.url}")
             for name, url in urls.items():
-                print(f"  {'edge' if name in broker.edges else 'device':<7} {url}")
+                kind = "edge" if name in broker.edges else "gateway" if name in broker.gateways else "device"
+                print(f"  {kind:<7} {url}")
             print("Ctrl-C stops it", flush=True)
         await stop.wait()

@@ -1,0 +1,103 @@
+"""`cascade mqtt-gateway`: a gateway from its options to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from ...device import Device
+from ...errors import SettingsError
+from ..serving.certificates import client_context
+from . import topics
+from .gateway import MqttGateway
+from .settings import GatewaySettings
+
+__all__ = ["main"]
+
+LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+WITHOUT_TOKENIZER = ("suffix", "none")
+DISCOVERY_PREFIX = "homeassistant"
+
+
+def main(
+    url: str,
+    *,
+    name: str,
+    edges: list[str],
+    draft: str,
+    tokenizer: str,
+    token: str,
+    mqtt_ca: Path | None,
+    queue: Path | None,
+    settings: GatewaySettings,
+    is_for_home_assistant: bool,
+    json_output: bool,
+) -> int:
+    """Answer until told to stop; returns the exit code."""
+    if draft in WITHOUT_TOKENIZER and not tokenizer:
+        raise SettingsError(
+            "tokenizer", f"is needed with --draft {draft}: a folder with the edge's tokenizer"
+        )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    context = None if mqtt_ca is None else client_context(mqtt_ca)
+
+    def open_device() -> Device:
+        return Device.connect(
+            *edges,
+            draft=None if draft == "none" else draft,
+            tokenizer=tokenizer or None,
+            identity=name,
+            token=token,
+            ssl_context=context if all(_is_tls(edge) for edge in edges) else None,
+        )
+
+    gateway = MqttGateway(
+        url,
+        name,
+        open_device,
+        settings=settings,
+        ssl_context=context,
+        queue=queue,
+        discovery_prefix=DISCOVERY_PREFIX if is_for_home_assistant else "",
+    )
+    open_device()  # addresses that cannot be are said at once
+    asyncio.run(_serve(gateway, json_output=json_output))
+    return 0
+
+
+async def _serve(gateway: MqttGateway, *, json_output: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt, which ends the loop
+            pass
+    async with gateway:
+        _announce(gateway, json_output=json_output)
+        stopped, failed = asyncio.create_task(stop.wait()), asyncio.create_task(gateway.failed())
+        await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopped, failed):
+            task.cancel()
+        await asyncio.gather(stopped, return_exceptions=True)
+        if not failed.cancelled() and failed.done():
+            failed.result()
+
+
+def _announce(gateway: MqttGateway, *, json_output: bool) -> None:
+    ask, answer = topics.asks(gateway.name, "THING"), topics.answer(gateway.name, "THING")
+    if json_output:
+        facts = {"event": "listening", "gateway": gateway.name, "broker": gateway.url}
+        print(json.dumps({**facts, "ask": ask, "answer": answer}), flush=True)
+    else:
+        print(f"{gateway.name} answers at {gateway.url}", flush=True)
+        print(f"  questions: {ask}\n  answers:   {answer}", flush=True)
+        print("  Ctrl-C stops it", flush=True)
+
+
+def _is_tls(url: str) -> bool:
+    return url.startswith(("mqtts://", "wss://", "https://"))
