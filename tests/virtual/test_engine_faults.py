@@ -92,22 +92,37 @@ async def test_a_prompt_that_exceeds_the_context_hurts_nobody() -> None:
 # The engine itself dies
 
 
+class MortalRunner:
+    """Runs so many passes, then its thread is gone."""
+
+    num_left = 20
+
+    async def run(self, work: Callable[[], T], *, rows: int) -> T:
+        if not self.num_left:
+            raise RunnerStopped("the model's thread is gone")
+        self.num_left -= 1
+        await asyncio.sleep(0.02)
+        return work()
+
+    def close(self) -> None: ...
+
+
+@in_virtual_time
+async def test_a_text_goes_on_at_another_edge_when_the_engine_dies() -> None:
+    mortal, second = MemoryListener(), MemoryListener()
+    async with (
+        EdgeServer.of(TARGET, MortalRunner()) as edge,
+        edge_for(second) as other,
+        device_for(mortal.dial, second.dial) as device,
+    ):
+        edge.listen(mortal)
+        assert await read(device, [1, 2, 3], 300) == greedy(TARGET, [1, 2, 3], 300)
+        assert edge.engine_ended.is_set()
+        assert other.engine.stats.num_committed < 300, "what the first had said was not said again"
+
+
 @in_virtual_time
 async def test_when_the_engine_dies_every_device_is_told_and_so_is_who_comes_later() -> None:
-    class MortalRunner:
-        """Runs so many passes, then its thread is gone."""
-
-        num_left = 20
-
-        async def run(self, work: Callable[[], T], *, rows: int) -> T:
-            if not self.num_left:
-                raise RunnerStopped("the model's thread is gone")
-            self.num_left -= 1
-            await asyncio.sleep(0.02)
-            return work()
-
-        def close(self) -> None: ...
-
     listener = MemoryListener()
     async with (
         EdgeServer.of(TARGET, MortalRunner()) as edge,
