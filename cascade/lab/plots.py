@@ -94,5 +94,5 @@ def plot_front(front: Sequence[Mapping[str, Any]], path: str) -> None:
         title="Agreement 0.8, a pass 50 ms, a draft step 5 ms",
     )
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
+    axes.legend(fontsize=8, ncols=2, loc="lower right")
     figure.savefig(path, dpi=120)

@@ -33,6 +33,7 @@ from ..drift import SCENARIOS, arrivals
 from ..fast_model import FixedPolicy
 from ..learning import calibration_errors
 from ..plots import check_plot, plot_front
+from ..progress import must
 from ..simulation import Outcome, simulate
 from ._campaign import Campaign, Work
 
@@ -100,7 +101,6 @@ def run(
 
 
 def _musts(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """`error`: the figure's standard error, where it comes from paired runs."""
     rows, drifts = found["grid"], found["drift"]
     slowest = max(rows, key=lambda row: row["over_cloud"] - 2 * row["over_cloud_error"])
     worst = max(rows, key=lambda row: row["over_best_fixed"])
@@ -111,49 +111,34 @@ def _musts(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     cheap = [row["passes_per_token"] for row in found["front"] if row["objective"] == "cost"]
     outside = max(map(_outside, _by_rtt(found["front"])))
     errors = [row["expected_calibration_error"] for row in found["calibration"]]
-    musts: list[tuple[str, float, float | None, float]] = [
-        (
-            "over cloud streaming, worst, less two standard errors",
-            slowest["over_cloud"] - 2 * slowest["over_cloud_error"],
-            slowest["over_cloud_error"],
-            0.01,
-        ),
-        (
-            "over the best fixed policy, mean",
-            statistics.fmean(row["over_best_fixed"] for row in rows),
-            mean_error,
-            0.02,
-        ),
-        ("over the best fixed policy, worst", worst["over_best_fixed"], worst["over_best_fixed_error"], 0.05),
-        ("ms per token at a = .8, R = 100 ms", at[100]["ms_per_token"], at[100]["ms_error"], 32.0),
-        (
-            "ask-and-wait at R = 100 ms, times (negative: at least)",
-            -at[100]["gain"],
-            at[100]["gain_error"],
-            -1.35,
-        ),
-        (
-            "ask-and-wait at R = 200 ms, times (negative: at least)",
-            -at[200]["gain"],
-            at[200]["gain_error"],
-            -1.6,
-        ),
-        ("over an oracle under drift, worst scenario", drift["over_oracle"], drift["error"], 0.03),
-        ("over an oracle 40 tokens after a change", later["over_oracle_later"], later["error_later"], 0.03),
-        ("passes per token, objective cost, worst", max(cheap), None, 0.36),
-        ("objective balanced outside latency and cost, worst", outside, None, 0.01),
-        ("calibration error, worst", max(errors), None, 0.05),
+    above_cloud = slowest["over_cloud"] - 2 * slowest["over_cloud_error"]
+    over_best = statistics.fmean(row["over_best_fixed"] for row in rows)
+    musts = [
+        must("over cloud streaming, worst, less two standard errors", above_cloud, at_most=0.01),
+        must("over the best fixed policy, mean", over_best, at_most=0.02),
+        must("over the best fixed policy, worst", worst["over_best_fixed"], at_most=0.05),
+        must("ms per token at a = .8, R = 100 ms", at[100]["ms_per_token"], at_most=32.0),
+        must("times faster than ask-and-wait, R = 100 ms", at[100]["gain"], at_least=1.35),
+        must("times faster than ask-and-wait, R = 200 ms", at[200]["gain"], at_least=1.6),
+        must("over an oracle under drift, worst scenario", drift["over_oracle"], at_most=0.03),
+        must("over an oracle 40 tokens after a change", later["over_oracle_later"], at_most=0.03),
+        must("passes per token, objective cost, worst", max(cheap), at_most=0.36),
+        must("objective balanced outside latency and cost, worst", outside, at_most=0.01),
+        must("calibration error, worst", max(errors), at_most=0.05),
     ]
-    return [
-        {
-            "must": name,
-            "figure": round(figure, 4),
-            "error": None if error is None else round(error, 4),
-            "bound": bound,
-            "holds": figure <= bound,
-        }
-        for name, figure, error, bound in musts
+    standard_errors = [
+        slowest["over_cloud_error"],
+        mean_error,
+        worst["over_best_fixed_error"],
+        at[100]["ms_error"],
+        at[100]["gain_error"],
+        at[200]["gain_error"],
+        drift["error"],
+        later["error_later"],
     ]
+    for row, error in zip(musts, standard_errors, strict=False):
+        row["standard_error"] = round(error, 4)
+    return musts
 
 
 def _by_rtt(front: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
