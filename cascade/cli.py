@@ -98,6 +98,16 @@ def bench(
         bool, typer.Option("--real", help="The real target instead of virtual time (edge).")
     ] = False,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Draw what can be drawn.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes for campaigns in virtual time; one per core if not given."),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Keep a campaign's figures here, and go on from there (scheduler)."
+        ),
+    ] = None,
 ) -> None:
     """Measure a part of Cascade on this machine.
 
@@ -105,6 +115,7 @@ def bench(
     Example:
       cascade bench decoding --json
       cascade bench edge --real
+      cascade bench scheduler --jobs 2 --resume grid.jsonl
       cascade bench all --quick
     """
     from .lab import bench as benchmarks
@@ -114,7 +125,7 @@ def bench(
             typer.echo(f"{known:<12} {about}")
         return
     for chosen in benchmarks.names() if name == "all" else [name]:
-        report = benchmarks.run(chosen, quick=quick, real=real, plot=plot)
+        report = benchmarks.run(chosen, quick=quick, real=real, plot=plot, jobs=jobs, resume=resume)
         if as_json:
             typer.echo(json.dumps(report))
         else:

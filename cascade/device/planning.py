@@ -21,13 +21,16 @@ MAX_USED_HINTS = 16
 MAX_DRIVEN = 64
 """More passes in a row than this the draft will not agree with."""
 MARGIN_S = 0.001
-PREFERENCE = 1.04
-LASTING_PREFERENCE = 1.01
-"""To let the edge wait must be better by this than to let it drive, and by that to go on so: a wait in vain
-costs more than a driven pass too many, and every change costs a little."""
+PREFERENCE = 0.98
+LASTING_PREFERENCE = 0.97
+"""Of two plans that take about the same time on a near link the one that waits is the better one: it takes
+fewer passes. Every change costs a little, so an edge that waits goes on so for a little longer."""
+RISK = 0.1
+"""A wait in vain costs a round trip; so often are more of them in vain than the estimates of a plan say."""
 MAX_PATIENCE_S = 4.0
 MIN_GAIN = 1.005
-"""Below this drafting does not pay."""
+MIN_GAIN_WAITING = 1.03
+"""Below this drafting does not pay. A wait in vain costs more than a pass in vain."""
 
 
 class Objective(Enum):
@@ -83,18 +86,18 @@ class Plan:
 def make_plan(circumstances: Circumstances, objective: Objective, *, does_wait: bool = False) -> Plan:
     """The plan that costs least, time and passes priced by the objective; `does_wait`: the edge does now."""
     price_s = objective.pass_price * circumstances.pass_s
-    plain_s = (circumstances.pass_s + price_s) / MIN_GAIN
+    preference = LASTING_PREFERENCE if does_wait else PREFERENCE
+    preference += RISK * min(1.0, circumstances.rtt_s / circumstances.pass_s)
 
     def cost_s(plan: Plan) -> float:
-        cost = plan.s_per_token + price_s * plan.passes_per_token
-        if plan.patience_s == 0:
-            return cost
-        return cost * (LASTING_PREFERENCE if does_wait else PREFERENCE)
+        return plan.s_per_token + price_s * plan.passes_per_token
 
-    best = _driving(circumstances)
-    for num_gathered in range(1, MAX_GATHERED + 1):
-        best = min(best, _waiting(circumstances, num_gathered), key=cost_s)
-    if best.patience_s > MAX_PATIENCE_S or cost_s(best) > plain_s:
+    driving = _driving(circumstances)
+    counts = range(1, MAX_GATHERED + 1)
+    waiting = min((_waiting(circumstances, num_gathered) for num_gathered in counts), key=cost_s)
+    is_patient = cost_s(waiting) * preference < cost_s(driving) and waiting.patience_s <= MAX_PATIENCE_S
+    best, gain = (waiting, MIN_GAIN_WAITING) if is_patient else (driving, MIN_GAIN)
+    if cost_s(best) * gain > circumstances.pass_s + price_s:
         pass_s = circumstances.pass_s
         return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0, does_pay=False)
     return best
@@ -105,14 +108,15 @@ def _driving(this: Circumstances) -> Plan:
     a, pass_s, step_s = _agreement(this), this.pass_s, this.draft_step_s
     if step_s >= pass_s:  # they never will
         return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0)
-    # While the drafter catches up with the lag, the edge goes on: hence the difference in the divisor.
-    lag_s = this.rtt_s + 2 * this.jitter_s + step_s + MARGIN_S
-    num_driven = max(1, math.ceil(lag_s / (pass_s - step_s)))
+    # While the drafter catches up with the lag, the edge goes on: hence the difference in the divisor. Hints
+    # wait for the next pass to begin: half a pass, for lags as they come.
+    lag_s = this.rtt_s + this.jitter_s + step_s + MARGIN_S
+    num_driven = max(1.0, lag_s / (pass_s - step_s) + 0.5)
     if num_driven > MAX_DRIVEN:
         return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0)
     # So many single steps it takes until `num_driven` in a row agree.
     num_steps = (a**-num_driven - 1) / (1 - a)
-    tokens, passes = _flow(this)
+    tokens, passes, _ = _flow(this)
     passes += num_steps
     tokens += num_steps
     return Plan(
@@ -127,11 +131,11 @@ def _waiting(this: Circumstances, num_gathered: int) -> Plan:
     """The edge waits until the hints behind its correction have come."""
     a, step_s = _agreement(this), this.draft_step_s
     goes_on = a ** (num_gathered + 1)
-    tokens, passes = _flow(this)
+    tokens, passes, flow_pass_s = _flow(this, num_gathered=num_gathered)
+    # A step that runs when the correction comes runs to its end; the drafter sees to it that few do.
+    seconds = this.rtt_s + (num_gathered + 0.25) * step_s + this.pass_s + goes_on * passes * flow_pass_s
     tokens = (1 - goes_on) / (1 - a) + goes_on * tokens
     passes = 1 + goes_on * passes
-    # A step that runs when the correction comes runs to its end; the drafter sees to it that few do.
-    seconds = this.rtt_s + (num_gathered + 0.25) * step_s + passes * this.pass_s
     worst_s = this.rtt_s + (num_gathered + 1) * step_s + 4 * this.jitter_s + MARGIN_S
     return Plan(
         patience_s=worst_s,
@@ -141,13 +145,17 @@ def _waiting(this: Circumstances, num_gathered: int) -> Plan:
     )
 
 
-def _flow(this: Circumstances) -> tuple[float, float]:
-    """Tokens and passes from the first pass with hints to the next disagreement."""
+def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, float]:
+    """Tokens and passes from the first pass with hints to the next disagreement, and seconds of each pass."""
     a = _agreement(this)
-    # What is drafted in a pass, less the guess at the edge's own token, which is needed to go on behind it.
-    num_drafted = math.floor((this.pass_s - MARGIN_S) / this.draft_step_s)
-    num_hints = min(MAX_USED_HINTS, max(0.5, num_drafted - 1))
-    return 1 / (1 - a), 1 / (1 - a ** (num_hints + 1))
+    # One of the guesses drafted in a pass is for the edge's own token, and needed to go on behind it.
+    num_hints = min(MAX_USED_HINTS, max(0.0, (this.pass_s - MARGIN_S) / this.draft_step_s - 1))
+    if num_gathered > 0 and num_hints < 1:  # the edge waits for hints before every pass
+        pass_s = max(this.pass_s, (num_gathered + 1) * this.draft_step_s)
+        return 1 / (1 - a), 1 / (1 - a ** (num_gathered + 1)), pass_s
+    # A guess that comes too late for the first pass is in time for the next.
+    passes = 1 + a ** (math.floor(num_hints) + 1) / (1 - a ** (num_hints + 1))
+    return 1 / (1 - a), passes, this.pass_s
 
 
 def _agreement(this: Circumstances) -> float:

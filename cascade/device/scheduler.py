@@ -72,6 +72,8 @@ class Scheduler:
         self._is_surprised = False
         self._num_fed = 0
         """Hints that the edge had when that left."""
+        self._num_in_pass = 0
+        """Hints that the pass which runs now, or begins when ours arrive, has been fed, as far as we know."""
         self._plan: Plan | None = None
         self._num_commits = 0
         self._num_until_probe = PROBE_EVERY
@@ -126,6 +128,7 @@ class Scheduler:
             if chained.sent_s is None or chained.sent_s > there_s:
                 break
             self._num_fed += 1
+        self._num_in_pass = self._num_fed
         self._far = farness(link.rtt_s, passes.mean_s)
         self._clock = SendClock.after_commit(
             now_s,
@@ -134,13 +137,27 @@ class Scheduler:
             first_s=passes.expect_s(self._num_fed),
             step_s=passes.base_s,
         )
+        if self._is_patient and self._num_fed == 0 and self._chain and self._chain[0].sent_s is not None:
+            first_s = self._chain[0].sent_s
+            self._note_wake(first_s, sum(chained.sent_s == first_s for chained in self._chain[:MAX_FED]))
         if self._objective is not None and self._num_commits % PLAN_EVERY == 0:
             self._adapt(self._objective)
         self._num_commits += 1
         if self._num_commits % SHARE_EVERY == 0:
             self._knowledge.calibration.adopt(self._calibration)
 
+    def _note_wake(self, sent_s: float, num_hints: int) -> None:
+        """The edge waits for hints of ours: its pass begins when those arrive that went out then."""
+        if self._clock is not None:
+            self._num_in_pass = num_hints
+            self._clock = self._clock.after_wake(sent_s, self._knowledge.passes.expect_s(num_hints))
+
     # What it decides
+
+    @property
+    def _is_patient(self) -> bool:
+        """The edge waits long enough for an answer of ours to what it says."""
+        return self.policy.patience_s > (self._knowledge.link.rtt_s or 0.0)
 
     @property
     def wants_stamp(self) -> bool:
@@ -175,15 +192,28 @@ class Scheduler:
         return one_more(chance, rate_tokens_per_s=1 / plan.s_per_token, cost_s=cost_s)
 
     def draft_at_s(self, now_s: float) -> float:
-        """When the next step should begin: not now, if it might be in the way of a correction's."""
+        """When the next step should begin: not now, if it is likely to be in the way of a correction's.
+
+        A commit may be a little late; one that is due now is waited for.
+        """
         link, step_s = self._knowledge.link, self._knowledge.draft_step_s.value
         if self._objective is None or self._clock is None or step_s is None or link.rtt_s is None:
             return now_s
-        if link.jitter_s > step_s / 4:
+        if link.jitter_s > step_s / 2:
             return now_s  # nobody knows when the commit comes
-        commit_s = self._clock.next_commit_s(now_s, rtt_s=link.rtt_s)
-        deadline_s = self._clock.next_send_s(commit_s + step_s)
-        is_in_the_way = stands_in_the_way(now_s, step_s, commit_s=commit_s, deadline_s=deadline_s)
+        commit_s = self._clock.next_commit_s(now_s - LATE_S, rtt_s=link.rtt_s)
+        judged = [chained.chance for chained in self._chain[: self._num_in_pass + 1]]
+        num_undrafted = self._num_in_pass + 1 - len(judged)
+        chance = self.chance_of_next
+        is_in_the_way = stands_in_the_way(
+            now_s,
+            step_s,
+            commit_s=commit_s,
+            deadline_s=self._clock.next_send_s(commit_s + step_s),
+            chance_of_next=chance,
+            chance_alive=chance_of_all(judged) * chance**num_undrafted,
+            chance_used=self._chance_of_chain * chance,
+        )
         return commit_s + LATE_S if is_in_the_way else now_s
 
     def num_worth_sending(self, *, num_sent: int) -> int:
@@ -201,12 +231,15 @@ class Scheduler:
             return None if can_draft else now_s
         if self._clock is None:
             return now_s
-        if self.policy.patience_s > (self._knowledge.link.rtt_s or 0.0) and num_sent == 0:
-            # The edge stands waiting, or soon will. A shorter patience is over before any answer of ours.
-            if can_draft and len(self._chain) < self.policy.num_gathered:
+        # The edge stands waiting, or is going to when it has taken what it has.
+        num_taken = self._num_in_pass + 1 if num_sent else 0
+        is_too_late = num_sent == 0 or now_s > self._clock.deadline_s
+        if self._is_patient and num_sent <= num_taken and is_too_late:
+            num_waited_for = len(self._chain) - num_taken
+            if num_waited_for < (self.policy.num_gathered if can_draft else 1):
                 return None
-            num_fed = min(len(self._chain), MAX_FED)
-            self._clock = self._clock.after_wake(now_s, self._knowledge.passes.expect_s(num_fed))
+            if num_sent == 0:
+                self._note_wake(now_s, min(num_waited_for, MAX_FED))
             return now_s
         if not self.num_worth_sending(num_sent=num_sent):
             return None
@@ -243,13 +276,13 @@ class Scheduler:
         self._num_until_probe = PROBE_EVERY
         is_patient = plan.patience_s > 0
         thresholds = Policy.hint_driven(patience_s=plan.patience_s) if is_patient else EAGER
-        patience_s = plan.patience_s
+        patience_s, num_gathered = plan.patience_s, plan.num_gathered
         if is_patient and abs(patience_s / (self.policy.patience_s or 1e-9) - 1) < WISH_CHANGE:
-            patience_s = self.policy.patience_s
+            patience_s, num_gathered = self.policy.patience_s, self.policy.num_gathered
         self.policy = dataclasses.replace(
             self._first_policy,
             patience_s=patience_s,
-            num_gathered=plan.num_gathered,
+            num_gathered=num_gathered,
             min_chance=0.0,
             min_sent_chance=thresholds.min_sent_chance,
             min_hope=thresholds.min_hope,

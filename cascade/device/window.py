@@ -56,18 +56,30 @@ def num_worth_sending(policy: Policy, *, chance_of_sent: float, chances: Sequenc
     return len(chances) if hope >= min_hope else 0
 
 
-def stands_in_the_way(now_s: float, step_s: float, *, commit_s: float, deadline_s: float) -> bool:
-    """Would a step that begins now leave fewer guesses for the pass after a correction?
+def stands_in_the_way(
+    now_s: float,
+    step_s: float,
+    *,
+    commit_s: float,
+    deadline_s: float,
+    chance_alive: float,
+    chance_used: float,
+    chance_of_next: float,
+) -> bool:
+    """Is a step that begins now likelier to delay a correction than to be of use?
 
-    A step cannot be stopped. One that is under way when the commit at `commit_s` kills its chain delays those
-    behind the correction, of which some must be ready by `deadline_s`. Where it takes one of them away it
-    gives none in return if the chain lives: it then only is what would have been drafted a little later.
+    A step cannot be stopped. One that runs when the commit at `commit_s` kills the chain (which it leaves
+    alive with `chance_alive`) delays all behind the correction by its rest, and takes as much from what is
+    ready by `deadline_s`. To wait for the commit takes as much from the chain's end, which is of use with
+    `chance_used`, as the drafter idles.
     """
-    if now_s + step_s <= commit_s:
+    commit_s = max(commit_s, now_s)
+    rest_s = now_s + step_s - commit_s
+    if rest_s <= 0:
         return False
-    num_otherwise = math.floor((deadline_s - commit_s) / step_s + 1e-9)
-    num_then = math.floor((deadline_s - now_s - step_s) / step_s + 1e-9)
-    return max(0, num_then) < num_otherwise
+    num_behind = max(0, math.floor((deadline_s - commit_s) / step_s + 1e-9))
+    if_it_dies = (1 - chance_alive) * chance_of_next**num_behind * rest_s
+    return if_it_dies > chance_used * (commit_s - now_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +107,13 @@ class SendClock:
         return cls(beat_s=arrival_s - rtt_s, first_s=first_s, step_s=step_s, margin_s=margin_s)
 
     def after_wake(self, sent_s: float, first_s: float) -> SendClock:
-        """The edge stood waiting: it begins a pass when this hint arrives."""
+        """The edge stands waiting: it begins a pass when this hint arrives."""
         return dataclasses.replace(self, beat_s=sent_s, first_s=first_s)
+
+    @property
+    def deadline_s(self) -> float:
+        """What is sent later comes after the end of the pass that runs now."""
+        return self.beat_s + self.first_s - self.margin_s
 
     def next_commit_s(self, now_s: float, *, rtt_s: float) -> float:
         """When the next commit is expected to arrive, if the edge makes pass after pass."""

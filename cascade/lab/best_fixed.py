@@ -10,14 +10,17 @@ from ..device import Policy
 from .fast_model import FixedPolicy, Loop, run_fast
 from .simulation import Outcome, Setting, agreements, simulate
 
-__all__ = ["PASS_S", "Point", "as_policy", "evaluate", "fast_setting", "settings_of", "winners"]
+__all__ = ["PASS_S", "Point", "as_policy", "best_fixed", "evaluate", "fast_setting", "settings_of", "winners"]
 
 PASS_S = 0.050
 WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 FED_HINTS = (1, 2, 3, 4, 6, 8, 12, 16)
 NUM_SWEEP_SEEDS = 2
+NUM_PLAYOFF_SEEDS = 3
 SWEEP_SEED = 1000
-"""Sweeps and judgements have seeds of their own."""
+"""Who is best is found on these seeds and after; how good it is, on others."""
+MODEL_ERROR = 0.06
+"""What the fast model finds worse than the best by more than this is worse."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +78,44 @@ def settings_of(
 
 
 def evaluate(
-    point: Point, policy: Policy, *, num_tokens: int, num_seeds: int, max_fed_hints: int = 16
+    point: Point,
+    policy: Policy,
+    *,
+    num_tokens: int,
+    num_seeds: int,
+    max_fed_hints: int = 16,
+    first_seed: int = 0,
 ) -> list[Outcome]:
     """By the real code: the same texts and agreements for every policy."""
     settings = settings_of(
-        point, policy, num_tokens=num_tokens, num_seeds=num_seeds, max_fed_hints=max_fed_hints
+        point,
+        policy,
+        num_tokens=num_tokens,
+        num_seeds=num_seeds,
+        max_fed_hints=max_fed_hints,
+        first_seed=first_seed,
     )
     return [simulate(setting) for setting in settings]
+
+
+def best_fixed(point: Point, *, num_tokens: int) -> FixedPolicy:
+    """The fast model's favourite; where it has several, the real code decides."""
+    candidates = winners(point, num_tokens=2 * num_tokens)
+    if len(candidates) == 1:
+        return candidates[0]
+
+    def real_s(fixed: FixedPolicy) -> float:
+        found = evaluate(
+            point,
+            as_policy(fixed),
+            num_tokens=num_tokens,
+            num_seeds=NUM_PLAYOFF_SEEDS,
+            max_fed_hints=fixed.max_fed_hints,
+            first_seed=SWEEP_SEED,
+        )
+        return statistics.fmean(outcome.summary.time_per_token_s for outcome in found)
+
+    return min(candidates, key=real_s)
 
 
 def as_policy(fixed: FixedPolicy) -> Policy:
@@ -104,8 +138,9 @@ def fast_setting(setting: Setting, fixed: FixedPolicy) -> float:
 def winners(point: Point, *, num_tokens: int) -> list[FixedPolicy]:
     """The best fixed policies (window, feeding limit, patience) of the fast model, best first.
 
-    One without patience, one with less than a round trip, one with more: where the model errs, it errs
-    between these. A search along one axis after the other, from several patiences on, until nothing improves.
+    One without patience, one with less than a round trip, one with more, if it may be as good as the best:
+    where the model errs, it errs between these. A search along one axis after the other, from several
+    patiences on, until nothing improves.
     """
     sweep = settings_of(
         point, Policy.cloud(), num_tokens=num_tokens, num_seeds=NUM_SWEEP_SEEDS, first_seed=SWEEP_SEED
@@ -130,7 +165,8 @@ def winners(point: Point, *, num_tokens: int) -> list[FixedPolicy]:
     for policy in sorted(found, key=cost_s):
         is_long = policy.patience_s > point.loop.rtt_s if policy.patience_s else None
         best_of_kind.setdefault(is_long, policy)
-    return list(best_of_kind.values())
+    best_s = min(found.values())
+    return [policy for policy in best_of_kind.values() if found[policy] <= (1 + MODEL_ERROR) * best_s]
 
 
 def _patiences(point: Point) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import SettingsError
 
-__all__ = ["check_plot", "plot_gain"]
+__all__ = ["check_plot", "plot_front", "plot_gain"]
 
 
 def check_plot(path: str) -> None:
@@ -63,4 +63,36 @@ def plot_gain(gains: Sequence[Mapping[str, Any]], path: str) -> None:
     for axes in (devices, gain):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def plot_front(front: Sequence[Mapping[str, Any]], path: str) -> None:
+    """What a token costs the edge and how long it takes: a line a round trip, a mark an objective."""
+    check_plot(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    marks = {"latency": "o", "balanced": "s", "cost": "^"}
+    for number, rtt_ms in enumerate(dict.fromkeys(row["rtt_ms"] for row in front)):
+        rows = [row for row in front if row["rtt_ms"] == rtt_ms]
+        passes = [row["passes_per_token"] for row in rows]
+        times_ms = [row["ms_per_token"] for row in rows]
+        errors_ms = [2 * row["ms_error"] for row in rows]
+        colour = f"C{number}"
+        axes.errorbar(passes, times_ms, errors_ms, color=colour, linewidth=1, label=f"R = {rtt_ms:g} ms")
+        for row, x, y in zip(rows, passes, times_ms, strict=True):
+            axes.plot(x, y, marks[row["objective"]], color=colour)
+    for objective, mark in marks.items():
+        axes.plot([], [], mark, color="grey", label=objective)
+    axes.plot([1.0], [50.0], "*", color="black", markersize=10, label="plain streaming")
+    axes.set(
+        xlabel="the edge's passes per token",
+        ylabel="milliseconds per token",
+        xlim=(0, 1.05),
+        ylim=(0, None),
+        title="Agreement 0.8, a pass 50 ms, a draft step 5 ms",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, ncols=2, loc="lower right")
     figure.savefig(path, dpi=120)

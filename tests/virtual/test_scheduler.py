@@ -37,10 +37,10 @@ def passes_per_token(found: Sequence[Outcome]) -> float:
 REFERENCE_POINT = Point(agreement=0.8, rtt_ms=100, draft_cost=0.1)
 
 MEASURED = {
-    (0, Objective.LATENCY): (18.85, 0.304),
-    (100, Objective.LATENCY): (30.40, 0.609),
-    (100, Objective.BALANCED): (41.26, 0.269),
-    (100, Objective.COST): (41.97, 0.237),
+    (0, Objective.LATENCY): (18.11, 0.305),
+    (100, Objective.LATENCY): (30.35, 0.608),
+    (100, Objective.BALANCED): (37.12, 0.391),
+    (100, Objective.COST): (41.93, 0.237),
 }
 """(Round trip, objective) -> milliseconds and passes per token at an agreement of .8: this code's figures."""
 
@@ -69,9 +69,9 @@ def test_never_slower_than_the_cloud_where_drafting_hardly_pays(point: Point) ->
 @pytest.mark.parametrize(
     "point",
     [
-        Point(agreement=0.7, rtt_ms=0, draft_cost=0.05),
+        Point(agreement=0.7, rtt_ms=0, draft_cost=0.2),
         Point(agreement=0.8, rtt_ms=50, draft_cost=0.1, row_cost=0.015),
-        Point(agreement=0.8, rtt_ms=20, draft_cost=0.5),
+        Point(agreement=0.9, rtt_ms=0, draft_cost=0.5),
     ],
     ids=str,
 )

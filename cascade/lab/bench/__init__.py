@@ -1,8 +1,9 @@
 """Benchmarks: each module in this folder is one, and has `run(**options) -> dict` of JSON-able figures.
 
 Options are keyword-only and have defaults. A benchmark that can be shortened takes `repeats`, or `quick`
-where fewer repeats are not enough; one that can draw its figures takes `plot`, a file. Its docstring's first
-line says what it measures. Figures carry their unit in the name.
+where fewer repeats are not enough; one that can draw its figures takes `plot`, a file; a long one takes
+`jobs`, the processes it may use, and `resume`, a file of what is done already. Its docstring's first line
+says what it measures. Figures carry their unit in the name. Modules with an underscore are their tools.
 
 This is the only place in the library where a wall clock may be read.
 """
@@ -27,7 +28,7 @@ QUICK_REPEATS = 3
 
 def names() -> list[str]:
     """The benchmarks there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def catalogue() -> dict[str, str]:
@@ -35,8 +36,19 @@ def catalogue() -> dict[str, str]:
     return {name: (inspect.getdoc(_module(name)) or "").partition("\n")[0] for name in names()}
 
 
-def run(name: str, *, quick: bool = False, real: bool = False, plot: str | None = None) -> dict[str, Any]:
-    """Run one benchmark: its figures, and on what they were measured."""
+def run(
+    name: str,
+    *,
+    quick: bool = False,
+    real: bool = False,
+    plot: str | None = None,
+    jobs: int | None = None,
+    resume: str | None = None,
+) -> dict[str, Any]:
+    """Run one benchmark: its figures, and on what they were measured.
+
+    `plot`, `jobs` and `resume` are for those that know them.
+    """
     benchmark = _module(name).run
     known = inspect.signature(benchmark).parameters
     options: dict[str, Any] = {}
@@ -50,8 +62,9 @@ def run(name: str, *, quick: bool = False, real: bool = False, plot: str | None 
                 "real", f"the benchmark {name!r} knows virtual time only, or real models only"
             )
         options["real"] = True
-    if plot is not None and "plot" in known:
-        options["plot"] = plot
+    for option, value in (("plot", plot), ("jobs", jobs), ("resume", resume)):
+        if value is not None and option in known:
+            options[option] = value
     return {
         "benchmark": name,
         "cascade": __version__,

@@ -2,7 +2,8 @@
 
 Virtual time, the real device, edge and links, the synthetic pair: the figures are exact for their seeds. All
 policies of a point meet the same texts, agreements and delays, so differences are far more certain than the
-figures themselves; standard errors are those of the differences over runs.
+figures themselves; standard errors are those of the differences over runs. Rivals are chosen on other runs
+than those on which they are judged.
 """
 
 from __future__ import annotations
@@ -11,17 +12,30 @@ import itertools
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple
+from typing import Any
 
 from ...device import Objective, Policy
-from ..best_fixed import PASS_S, Point, as_policy, evaluate, fast_setting, settings_of, winners
+from ..best_fixed import (
+    PASS_S,
+    SWEEP_SEED,
+    Point,
+    as_policy,
+    best_fixed,
+    evaluate,
+    fast_setting,
+    settings_of,
+)
+from ..branches import Branching, run_branched
 from ..design_table import best_k
 from ..drift import SCENARIOS, arrivals
 from ..fast_model import FixedPolicy
 from ..learning import calibration_errors
+from ..plots import check_plot, plot_front
+from ..progress import must
 from ..simulation import Outcome, simulate
+from ._campaign import Campaign, Work
 
 __all__ = ["GRID", "run"]
 
@@ -38,73 +52,93 @@ GRID = tuple(
 SAMPLE_SEED = 20
 NUM_QUICK_POINTS = 30
 NUM_VALIDATED = 20
+DRIFT_BLOCK = 5
+"""Runs of a drift that one job makes."""
 
-Job = TypeVar("Job")
-Answer = TypeVar("Answer")
 
-
-def run(*, quick: bool = False, plot: str | None = None) -> dict[str, Any]:
+def run(
+    *, quick: bool = False, plot: str | None = None, jobs: int | None = None, resume: str | None = None
+) -> dict[str, Any]:
     """Every must with its bound, and the figures behind it; `plot`: a picture of the front goes there."""
-    points = random.Random(SAMPLE_SEED).sample(GRID, NUM_QUICK_POINTS) if quick else GRID
-    num_seeds = 4 if quick else 10
-    with ProcessPoolExecutor() as pool:
-        rows = _all(pool, _grid_row, [(point, num_seeds) for point in points])
-        validation = _all(pool, _validation_row, random.Random(SAMPLE_SEED + 1).sample(GRID, NUM_VALIDATED))
-        rivals = _all(pool, _rival_row, [(rtt_ms, num_seeds) for rtt_ms in (0, 50, 100, 200, 400)])
-        drifts = _all(pool, _drift_row, [(name, 6 if quick else 200) for name in SCENARIOS])
-        front = _all(
-            pool,
-            _front_row,
-            [(rtt_ms, goal, num_seeds) for rtt_ms in (0, 50, 100, 200) for goal in Objective],
-        )
-        errors = _all(pool, _calibration_row, [(kind, 4 if quick else 20) for kind in KINDS])
     if plot is not None:
-        _plot(front, plot)
+        check_plot(plot)
+    points = random.Random(SAMPLE_SEED).sample(GRID, NUM_QUICK_POINTS) if quick else GRID
+    validated = random.Random(SAMPLE_SEED + 1).sample(GRID, NUM_VALIDATED)
+    num_seeds, num_drifts = (4, 6) if quick else (10, 200)
+    parts: dict[str, list[Work]] = {
+        "grid": [Work(_grid_row, (*astuple(point), num_seeds)) for point in points],
+        "validation": [Work(_validation_row, astuple(point)) for point in validated],
+        "ask_and_wait": [Work(_rival_row, (rtt_ms, num_seeds)) for rtt_ms in (0, 50, 100, 200, 400)],
+        "drift": [
+            Work(_drift_row, (name, first, min(DRIFT_BLOCK, num_drifts - first), num_drifts))
+            for name in SCENARIOS
+            for first in range(0, num_drifts, DRIFT_BLOCK)
+        ],
+        "front": [
+            Work(_front_row, (rtt_ms, objective.value, num_seeds))
+            for rtt_ms in (0, 50, 100, 200)
+            for objective in Objective
+        ],
+        "branches": [Work(_branches_row, (rtt_ms, num_seeds)) for rtt_ms in (50, 100, 200)],
+        "calibration": [Work(_calibration_row, (kind, 4 if quick else 20)) for kind in KINDS],
+    }
+    rows = iter(
+        Campaign("scheduler", jobs=jobs, resume=resume).run(
+            [work for part in parts.values() for work in part]
+        )
+    )
+    found = {name: [next(rows) for _ in part] for name, part in parts.items()}
+    found["drift"] = [_drift(name, found["drift"]) for name in SCENARIOS]
+    if plot is not None:
+        plot_front(found["front"], plot)
+    deviations = [abs(row["deviation"]) for row in found["validation"]]
     return {
         "runs": num_seeds,
-        "musts": _musts(rows, rivals, drifts, front, errors),
-        "fast_model": {
-            "mean_deviation": statistics.fmean(abs(row["deviation"]) for row in validation),
-            "worst_deviation": max(abs(row["deviation"]) for row in validation),
-        },
-        "grid": rows,
-        "validation": validation,
-        "ask_and_wait": rivals,
-        "drift": drifts,
-        "front": front,
-        "calibration": errors,
+        "musts": _musts(found),
+        "fast_model": {"mean_deviation": statistics.fmean(deviations), "worst_deviation": max(deviations)},
+        **found,
     }
 
 
-def _musts(
-    rows: Sequence[dict[str, Any]],
-    rivals: Sequence[dict[str, Any]],
-    drifts: Sequence[dict[str, Any]],
-    front: Sequence[dict[str, Any]],
-    errors: Sequence[dict[str, Any]],
-) -> list[dict[str, Any]]:
-    above_cloud = max(row["over_cloud"] - 2 * row["over_cloud_error"] for row in rows)
-    over_best = [row["over_best_fixed"] for row in rows]
-    at = {row["rtt_ms"]: row for row in rivals}
-    outside = max(map(_outside, _by_rtt(front)))
-    cheap = [row for row in front if row["objective"] == "cost"]
-    found = [
-        ("over cloud streaming, worst, less two standard errors", above_cloud, 0.01),
-        ("over the best fixed policy, mean", statistics.fmean(over_best), 0.02),
-        ("over the best fixed policy, worst", max(over_best), 0.05),
-        ("ms per token at a = .8, R = 100 ms", at[100]["ms_per_token"], 32.0),
-        ("ask-and-wait at R = 100 ms, times (negative: at least)", -at[100]["gain"], -1.35),
-        ("ask-and-wait at R = 200 ms, times (negative: at least)", -at[200]["gain"], -1.6),
-        ("over an oracle under drift, worst scenario", max(row["over_oracle"] for row in drifts), 0.03),
-        ("over an oracle 40 tokens after a change", max(row["over_oracle_later"] for row in drifts), 0.03),
-        ("passes per token, objective cost, worst", max(row["passes_per_token"] for row in cheap), 0.36),
-        ("objective balanced outside latency and cost, worst", outside, 0.01),
-        ("calibration error, worst", max(row["expected_calibration_error"] for row in errors), 0.05),
+def _musts(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    rows, drifts = found["grid"], found["drift"]
+    slowest = max(rows, key=lambda row: row["over_cloud"] - 2 * row["over_cloud_error"])
+    worst = max(rows, key=lambda row: row["over_best_fixed"])
+    mean_error = math.hypot(*(row["over_best_fixed_error"] for row in rows)) / len(rows)
+    at = {row["rtt_ms"]: row for row in found["ask_and_wait"]}
+    drift = max(drifts, key=lambda row: row["over_oracle"])
+    later = max(drifts, key=lambda row: row["over_oracle_later"])
+    cheap = [row["passes_per_token"] for row in found["front"] if row["objective"] == "cost"]
+    outside = max(map(_outside, _by_rtt(found["front"])))
+    errors = [row["expected_calibration_error"] for row in found["calibration"]]
+    above_cloud = slowest["over_cloud"] - 2 * slowest["over_cloud_error"]
+    over_best = statistics.fmean(row["over_best_fixed"] for row in rows)
+    musts = [
+        must("over cloud streaming, worst, less two standard errors", above_cloud, at_most=0.01),
+        must("over the best fixed policy, mean", over_best, at_most=0.02),
+        must("over the best fixed policy, worst", worst["over_best_fixed"], at_most=0.05),
+        must("ms per token at a = .8, R = 100 ms", at[100]["ms_per_token"], at_most=32.0),
+        must("times faster than ask-and-wait, R = 100 ms", at[100]["gain"], at_least=1.35),
+        must("times faster than ask-and-wait, R = 200 ms", at[200]["gain"], at_least=1.6),
+        must("over an oracle under drift, worst scenario", drift["over_oracle"], at_most=0.03),
+        must("over an oracle 40 tokens after a change", later["over_oracle_later"], at_most=0.03),
+        must("passes per token, objective cost, worst", max(cheap), at_most=0.36),
+        must("objective balanced outside latency and cost, worst", outside, at_most=0.01),
+        must("calibration error, worst", max(errors), at_most=0.05),
     ]
-    return [
-        {"must": name, "figure": round(figure, 4), "bound": bound, "holds": figure <= bound}
-        for name, figure, bound in found
+    standard_errors = [
+        slowest["over_cloud_error"],
+        mean_error,
+        worst["over_best_fixed_error"],
+        at[100]["ms_error"],
+        at[100]["gain_error"],
+        at[200]["gain_error"],
+        drift["error"],
+        later["error_later"],
     ]
+    for row, error in zip(musts, standard_errors, strict=False):
+        row["standard_error"] = round(error, 4)
+    return musts
 
 
 def _by_rtt(front: Sequence[dict[str, Any]]) -> list[dict[str, dict[str, Any]]]:
@@ -123,27 +157,25 @@ def _outside(rows: dict[str, dict[str, Any]]) -> float:
     return max(0.0, *shares)
 
 
-def _grid_row(job: tuple[Point, int]) -> dict[str, Any]:
-    point, num_seeds = job
-    num_tokens = 500
+def _grid_row(*job: Any) -> dict[str, Any]:
+    """The arguments are a point's fields, and the number of runs."""
+    *place, num_seeds = job
+    point, num_tokens = _point(*place), 500
     adaptive = _seconds(evaluate(point, Policy.adaptive(), num_tokens=num_tokens, num_seeds=num_seeds))
-    judged = {
-        fixed: _seconds(
-            evaluate(
-                point,
-                as_policy(fixed),
-                num_tokens=num_tokens,
-                num_seeds=num_seeds,
-                max_fed_hints=fixed.max_fed_hints,
-            )
+    best = best_fixed(point, num_tokens=num_tokens)
+    best_s = _seconds(
+        evaluate(
+            point,
+            as_policy(best),
+            num_tokens=num_tokens,
+            num_seeds=num_seeds,
+            max_fed_hints=best.max_fed_hints,
         )
-        for fixed in winners(point, num_tokens=1000)
-    }
-    best, best_s = min(judged.items(), key=lambda item: statistics.fmean(item[1]))
+    )
     over_cloud, over_cloud_error = _ratio(adaptive, [PASS_S] * num_seeds)
     over_best, over_best_error = _ratio(adaptive, best_s)
     return {
-        **_place(point),
+        **asdict(point),
         "ms_per_token": _ms(adaptive),
         "over_cloud": over_cloud,
         "over_cloud_error": over_cloud_error,
@@ -156,56 +188,84 @@ def _grid_row(job: tuple[Point, int]) -> dict[str, Any]:
     }
 
 
-def _validation_row(point: Point) -> dict[str, Any]:
+def _validation_row(*place: Any) -> dict[str, Any]:
     """The fast model and the real code under the same fixed policy, text and agreements."""
+    point = _point(*place)
     fixed = FixedPolicy(window=32, max_fed_hints=16, patience_s=0.0)
     settings = list(settings_of(point, as_policy(fixed), num_tokens=400, num_seeds=3))
     fast = [fast_setting(setting, fixed) for setting in settings]
     real = _seconds(map(simulate, settings))
-    return {**_place(point), "fast_ms": _ms(fast), "real_ms": _ms(real), "deviation": _ratio(fast, real)[0]}
+    deviation, error = _ratio(fast, real)
+    return {
+        **asdict(point),
+        "fast_ms": _ms(fast),
+        "real_ms": _ms(real),
+        "deviation": deviation,
+        "error": error,
+    }
 
 
-def _rival_row(job: tuple[float, int]) -> dict[str, Any]:
+def _rival_row(rtt_ms: float, num_seeds: int) -> dict[str, Any]:
     """Ask-and-wait with the best of the k around the textbook's."""
-    rtt_ms, num_seeds = job
     point = Point(agreement=0.8, rtt_ms=rtt_ms, draft_cost=0.1)
     likely = best_k(0.8, int(rtt_ms))
-    rivals = {
-        k: _seconds(evaluate(point, Policy.ask_and_wait(k), num_tokens=800, num_seeds=num_seeds))
-        for k in range(max(1, likely - 3), likely + 4)
-    }
-    k, rival = min(rivals.items(), key=lambda item: statistics.fmean(item[1]))
+
+    def rival_s(k: int, *, first_seed: int, num_seeds: int) -> list[float]:
+        return _seconds(
+            evaluate(
+                point, Policy.ask_and_wait(k), num_tokens=800, num_seeds=num_seeds, first_seed=first_seed
+            )
+        )
+
+    best = min(
+        range(max(1, likely - 3), likely + 4),
+        key=lambda k: statistics.fmean(rival_s(k, first_seed=SWEEP_SEED, num_seeds=3)),
+    )
+    rival = rival_s(best, first_seed=0, num_seeds=num_seeds)
     adaptive = _seconds(evaluate(point, Policy.adaptive(), num_tokens=800, num_seeds=num_seeds))
     gain, error = _ratio(rival, adaptive)
     return {
         "rtt_ms": rtt_ms,
         "ms_per_token": _ms(adaptive),
+        "ms_error": _error(adaptive) * 1000,
         "ask_and_wait_ms": _ms(rival),
-        "best_k": k,
+        "best_k": best,
         "gain": 1 + gain,
         "gain_error": error,
     }
 
 
-def _drift_row(job: tuple[str, int]) -> dict[str, Any]:
-    """`later`: leaving out the 40 tokens that follow each change."""
-    name, num_seeds = job
+def _drift_row(name: str, first: int, num_runs: int, num_all: int) -> dict[str, Any]:
+    """Some of the runs of a scenario: seconds of each, ours and the oracle's.
+
+    `later` leaves out the 40 tokens that follow each change.
+    """
     scenario = SCENARIOS[name]
-    ours, truths, ours_later, truths_later = [], [], [], []
-    for seed in range(num_seeds):
-        rotation = seed / num_seeds
+    rows: dict[str, list[float]] = {"ours": [], "truth": [], "ours_later": [], "truth_later": []}
+    for seed in range(first, first + num_runs):
+        rotation = seed / num_all
         found = arrivals(scenario, seed=seed, rotation=rotation, is_oracle=False)
         truth = arrivals(scenario, seed=seed, rotation=rotation, is_oracle=True)
-        ours.append(found[-1] - found[0])
-        truths.append(truth[-1] - truth[0])
+        rows["ours"].append(found[-1] - found[0])
+        rows["truth"].append(truth[-1] - truth[0])
         settled = scenario.settled(found, num_tokens=40)
-        ours_later.append(sum(found[i] - found[i - 1] for i in settled))
-        truths_later.append(sum(truth[i] - truth[i - 1] for i in settled))
-    over, error = _ratio(ours, truths)
-    later, later_error = _ratio(ours_later, truths_later)
+        rows["ours_later"].append(sum(found[i] - found[i - 1] for i in settled))
+        rows["truth_later"].append(sum(truth[i] - truth[i - 1] for i in settled))
+    return {"scenario": name, **rows}
+
+
+def _drift(name: str, blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All runs of a scenario together."""
+    mine = [block for block in blocks if block["scenario"] == name]
+
+    def every(which: str) -> list[float]:
+        return [seconds for block in mine for seconds in block[which]]
+
+    over, error = _ratio(every("ours"), every("truth"))
+    later, later_error = _ratio(every("ours_later"), every("truth_later"))
     return {
         "scenario": name,
-        "runs": num_seeds,
+        "runs": len(every("ours")),
         "over_oracle": over,
         "error": error,
         "over_oracle_later": later,
@@ -213,29 +273,63 @@ def _drift_row(job: tuple[str, int]) -> dict[str, Any]:
     }
 
 
-def _front_row(job: tuple[float, Objective, int]) -> dict[str, Any]:
-    rtt_ms, objective, num_seeds = job
+def _front_row(rtt_ms: float, objective: str, num_seeds: int) -> dict[str, Any]:
     point = Point(agreement=0.8, rtt_ms=rtt_ms, draft_cost=0.1)
-    found = evaluate(point, Policy.adaptive(objective), num_tokens=800, num_seeds=num_seeds)
+    policy = Policy.adaptive(Objective(objective))
+    found = evaluate(point, policy, num_tokens=800, num_seeds=num_seeds)
     return {
         "rtt_ms": rtt_ms,
-        "objective": objective.value,
+        "objective": objective,
         "ms_per_token": _ms(_seconds(found)),
+        "ms_error": _error(_seconds(found)) * 1000,
         "passes_per_token": statistics.fmean(outcome.passes_per_token for outcome in found),
         "bytes_per_token": statistics.fmean(outcome.payload_bytes_per_token for outcome in found),
+    }
+
+
+PLAIN = [Branching(window=window) for window in (12, 16, 24, 32)]
+BRANCHED = [
+    Branching(window=window, num_positions=positions, length=length)
+    for window in (12, 16, 24)
+    for positions, length in ((2, 4), (3, 4), (6, 8))
+]
+
+
+def _branches_row(rtt_ms: float, num_seeds: int) -> dict[str, Any]:
+    """The best that branches could do in the fast model, against the best without."""
+    loop = Point(agreement=0.8, rtt_ms=rtt_ms, draft_cost=0.1).loop
+
+    def cost(how: Branching) -> tuple[float, float]:
+        runs = [
+            run_branched(how, loop, agreement=0.8, second_agreement=0.5, num_tokens=2000, seed=seed)
+            for seed in range(num_seeds)
+        ]
+        return statistics.fmean(run[0] for run in runs) * 1000, statistics.fmean(run[1] for run in runs)
+
+    (plain_ms, plain_drafted), (branched_ms, branched_drafted) = (
+        min(map(cost, ways)) for ways in (PLAIN, BRANCHED)
+    )
+    return {
+        "rtt_ms": rtt_ms,
+        "plain_ms": plain_ms,
+        "branched_ms": branched_ms,
+        "gain": plain_ms / branched_ms - 1,
+        "plain_drafted_per_token": plain_drafted,
+        "branched_drafted_per_token": branched_drafted,
     }
 
 
 KINDS = ("one rate", "honest chances", "too sure", "too timid")
 
 
-def _calibration_row(job: tuple[str, int]) -> dict[str, Any]:
-    kind, num_streams = job
+def _calibration_row(kind: str, num_streams: int) -> dict[str, Any]:
     return {"draft": kind, "streams": num_streams, **calibration_errors(kind, num_streams=num_streams)}
 
 
-def _all(pool: ProcessPoolExecutor, work: Callable[[Job], Answer], jobs: Iterable[Job]) -> list[Answer]:
-    return list(pool.map(work, jobs))
+def _point(agreement: float, rtt_ms: float, draft_cost: float, row_cost: float, has_jitter: bool) -> Point:
+    return Point(
+        agreement=agreement, rtt_ms=rtt_ms, draft_cost=draft_cost, row_cost=row_cost, has_jitter=has_jitter
+    )
 
 
 def _seconds(outcomes: Iterable[Outcome]) -> list[float]:
@@ -246,39 +340,14 @@ def _ms(seconds: Sequence[float]) -> float:
     return statistics.fmean(seconds) * 1000
 
 
+def _error(runs: Sequence[float]) -> float:
+    """Standard error of the mean."""
+    return statistics.stdev(runs) / math.sqrt(len(runs))
+
+
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
     """How far our sum is above theirs, and the standard error of that, from paired runs."""
     mean = sum(ours) / sum(theirs)
     rest = [own - mean * other for own, other in zip(ours, theirs, strict=True)]
     error = statistics.stdev(rest) / math.sqrt(len(rest)) / statistics.fmean(theirs) if len(rest) > 1 else 0.0
     return mean - 1, error
-
-
-def _place(point: Point) -> dict[str, Any]:
-    return {
-        "agreement": point.agreement,
-        "rtt_ms": point.rtt_ms,
-        "draft_cost": point.draft_cost,
-        "row_cost": point.row_cost,
-        "has_jitter": point.has_jitter,
-    }
-
-
-def _plot(front: Sequence[dict[str, Any]], path: str) -> None:
-    import matplotlib.figure
-
-    figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for rtt_ms in dict.fromkeys(row["rtt_ms"] for row in front):
-        rows = [row for row in front if row["rtt_ms"] == rtt_ms]
-        axes.plot(
-            [row["passes_per_token"] for row in rows],
-            [row["ms_per_token"] for row in rows],
-            marker="o",
-            label=f"R = {rtt_ms:g} ms",
-        )
-    axes.set_xlabel("the edge's passes per token")
-    axes.set_ylabel("milliseconds per token")
-    axes.set_title("Objectives latency, balanced, cost (a = 0.8, pass 50 ms, draft step 5 ms)")
-    axes.legend()
-    figure.savefig(path)

@@ -181,19 +181,46 @@ def test_a_pass_with_hints_takes_longer_than_those_after_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step_s", "is_in_the_way"),
+    ("now_s", "step_s", "chance_alive", "chance_used", "is_in_the_way"),
     [
-        (0.005, False),  # over before the commit
-        (0.032, True),  # one guess is ready in time behind a correction, but not behind this step as well
-        (0.020, False),  # two either way
-        (0.070, False),  # none either way
+        (0.000, 0.005, 0.1, 0.1, False),  # over before the commit
+        (0.005, 0.010, 0.1, 0.1, True),  # the chain is as good as dead, and the step in the correction's way
+        (0.005, 0.010, 0.9, 0.8, False),  # the chain lives on
+        (0.005, 0.010, 0.5, 0.01, True),  # nobody needs a guess that far out
+        (0.001, 0.010, 0.5, 0.4, False),  # it idles for long, and would be over soon
+        (0.010, 0.010, 0.9, 0.8, True),  # the commit is due at once: to wait costs nothing
+        (0.012, 0.010, 0.9, 0.8, True),  # it is late
     ],
 )
-def test_a_step_waits_only_where_it_would_cost_the_next_pass_a_guess(
-    step_s: float, is_in_the_way: bool
+def test_a_step_waits_for_a_commit_where_it_is_likelier_in_the_way_than_of_use(
+    now_s: float, step_s: float, chance_alive: float, chance_used: float, is_in_the_way: bool
 ) -> None:
-    found = stands_in_the_way(0.0, step_s, commit_s=0.01, deadline_s=0.06)
-    assert found == is_in_the_way
+    found = stands_in_the_way(
+        now_s,
+        step_s,
+        commit_s=0.01,
+        deadline_s=0.02,
+        chance_alive=chance_alive,
+        chance_used=chance_used,
+        chance_of_next=0.9,
+    )
+    assert found is is_in_the_way
+
+
+def test_of_what_comes_too_late_for_the_next_pass_anyway_less_is_lost() -> None:
+    def waits(deadline_s: float) -> bool:
+        return stands_in_the_way(
+            0.005,
+            0.010,
+            commit_s=0.01,
+            deadline_s=deadline_s,
+            chance_alive=0.5,
+            chance_used=0.3,
+            chance_of_next=0.8,
+        )
+
+    assert waits(0.02)
+    assert not waits(0.06)
 
 
 @settings(max_examples=200, derandomize=True)
@@ -202,7 +229,15 @@ def test_no_step_stands_in_the_way_of_a_commit_that_it_ends_before(
     now_s: float, step_s: float, spare_s: float, later_s: float
 ) -> None:
     commit_s = now_s + step_s + spare_s
-    assert not stands_in_the_way(now_s, step_s, commit_s=commit_s, deadline_s=commit_s + later_s)
+    assert not stands_in_the_way(
+        now_s,
+        step_s,
+        commit_s=commit_s,
+        deadline_s=commit_s + later_s,
+        chance_alive=0.0,
+        chance_used=0.0,
+        chance_of_next=0.5,
+    )
 
 
 # Policy
