@@ -35,7 +35,9 @@ def catalogue() -> dict[str, str]:
     return {name: (inspect.getdoc(_module(name)) or "").partition("\n")[0] for name in names()}
 
 
-def run(name: str, *, quick: bool = False, real: bool = False, plot: str | None = None) -> dict[str, Any]:
+def run(
+    name: str, *, quick: bool = False, real: bool = False, busy: bool = False, plot: str | None = None
+) -> dict[str, Any]:
     """Run one benchmark: its figures, and on what they were measured."""
     benchmark = _module(name).run
     known = inspect.signature(benchmark).parameters
@@ -50,6 +52,10 @@ def run(name: str, *, quick: bool = False, real: bool = False, plot: str | None 
                 "real", f"the benchmark {name!r} knows virtual time only, or real models only"
             )
         options["real"] = True
+    if busy:
+        if "busy" not in known:
+            raise SettingsError("busy", f"the benchmark {name!r} has no device whose core could be busy")
+        options["busy"] = True
     if plot is not None and "plot" in known:
         options["plot"] = plot
     return {
