@@ -62,6 +62,8 @@ class Circumstances:
     draft_step_s: float
     agreement: float
     """The chance that the target confirms a guess."""
+    hint_s: float = 0.0
+    """What each hint adds to a pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +114,14 @@ def _driving(this: Circumstances) -> Plan:
         return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0)
     # So many single steps it takes until `num_driven` in a row agree.
     num_steps = (a**-num_driven - 1) / (1 - a)
-    tokens, passes = _flow(this)
+    tokens, passes, seconds, _ = _flow(this)
     passes += num_steps
     tokens += num_steps
+    seconds += num_steps * pass_s
     return Plan(
         patience_s=0.0,
         num_gathered=1,
-        s_per_token=passes * pass_s / tokens,
+        s_per_token=seconds / tokens,
         passes_per_token=passes / tokens,
     )
 
@@ -127,11 +130,12 @@ def _waiting(this: Circumstances, num_gathered: int) -> Plan:
     """The edge waits until the hints behind its correction have come."""
     a, step_s = _agreement(this), this.draft_step_s
     goes_on = a ** (num_gathered + 1)
-    tokens, passes = _flow(this)
+    tokens, passes, flow_s, num_fed = _flow(this)
     tokens = (1 - goes_on) / (1 - a) + goes_on * tokens
     passes = 1 + goes_on * passes
+    first_s = this.pass_s + min(num_gathered, num_fed) * this.hint_s
     # A step that runs when the correction comes runs to its end; the drafter sees to it that few do.
-    seconds = this.rtt_s + (num_gathered + 0.25) * step_s + passes * this.pass_s
+    seconds = this.rtt_s + (num_gathered + 0.25) * step_s + first_s + goes_on * flow_s
     worst_s = this.rtt_s + (num_gathered + 1) * step_s + 4 * this.jitter_s + MARGIN_S
     return Plan(
         patience_s=worst_s,
@@ -141,13 +145,23 @@ def _waiting(this: Circumstances, num_gathered: int) -> Plan:
     )
 
 
-def _flow(this: Circumstances) -> tuple[float, float]:
-    """Tokens and passes from the first pass with hints to the next disagreement."""
+def _flow(this: Circumstances) -> tuple[float, float, float, float]:
+    """From the first pass with hints to the next disagreement: tokens, passes, seconds; and hints a pass."""
     a = _agreement(this)
     # What is drafted in a pass, less the guess at the edge's own token, which is needed to go on behind it.
     num_drafted = math.floor((this.pass_s - MARGIN_S) / this.draft_step_s)
-    num_hints = min(MAX_USED_HINTS, max(0.5, num_drafted - 1))
-    return 1 / (1 - a), 1 / (1 - a ** (num_hints + 1))
+    most = min(MAX_USED_HINTS, max(0.5, num_drafted - 1))
+
+    def passes_with(num_hints: float) -> float:
+        return 1 / (1 - a ** (num_hints + 1))
+
+    def seconds_with(num_hints: float) -> float:
+        return passes_with(num_hints) * (this.pass_s + num_hints * this.hint_s)
+
+    # The edge feeds no more of them than pay for their rows.
+    fewer = range(1, math.ceil(most)) if this.hint_s else ()
+    num_hints = min([most, *fewer], key=seconds_with)
+    return 1 / (1 - a), passes_with(num_hints), seconds_with(num_hints), num_hints
 
 
 def _agreement(this: Circumstances) -> float:

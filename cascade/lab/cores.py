@@ -16,7 +16,7 @@ from ..errors import CascadeError
 
 __all__ = ["competitor", "pinned", "real_edge", "two_cores"]
 
-START_S = 120.0
+START_S = 600.0
 """An edge that does not listen by then does not start."""
 
 

@@ -79,7 +79,7 @@ class Int8Linear:
             out = self._by_integers(x)
             out = out if self.wide_output else out.to(x.dtype)
         else:
-            out = torch.ops.aten._weight_int8pack_mm(x.contiguous(), self.weight, self.scale16)
+            out = torch.ops.aten._weight_int8pack_mm.default(x.contiguous(), self.weight, self.scale16)
         return out if self.bias is None else out + self.bias
 
     def _by_integers(self, x: torch.Tensor) -> torch.Tensor:
@@ -120,7 +120,7 @@ class Int4Linear:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         import torch
 
-        out: torch.Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
+        out: torch.Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu.default(
             x.contiguous(), self.packed, GROUP, self.scales
         )
         return out if self.bias is None else out + self.bias
