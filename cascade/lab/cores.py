@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import CascadeError
 
 __all__ = ["competitor", "pinned", "real_edge", "two_cores"]
-
-START_S = 600.0
-"""An edge that does not listen by then does not start."""
 
 
 def two_cores() -> tuple[int, int]:
@@ -56,28 +52,25 @@ def competitor(core: int) -> Iterator[None]:
             process.kill()
 
 
-@asynccontextmanager
-async def real_edge(model: str, dtype: str, core: int) -> AsyncIterator[str]:
+@contextmanager
+def real_edge(model: str, dtype: str, core: int) -> Iterator[str]:
     """The address of an edge's link. It keeps nothing of a text that is over: each begins afresh."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "edge.toml"
         config.write_text("keep_kv_s = 0\n", encoding="utf-8")
         options = ["--model", model, "--dtype", dtype, "--threads", "1", "--http", "127.0.0.1:0", "--json"]
         options += ["--config", str(config), "--drain-seconds", "0"]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cascade.cli", "serve", *options),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        # Before it has any thread: those that it makes stay on the core that it was on then.
-        os.sched_setaffinity(process.pid, {core})
-        try:
-            assert process.stdout is not None
-            line = await asyncio.wait_for(process.stdout.readline(), START_S)
-            if not line:
-                raise CascadeError(f"the edge did not start; see what it says: cascade serve --model {model}")
-            yield json.loads(line)["link"]
-        finally:
-            if process.returncode is None:
+        command = [sys.executable, "-m", "cascade.cli", "serve", *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            # Before it has other threads: those that it makes stay on the core of the first.
+            os.sched_setaffinity(process.pid, {core})
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                if not line:
+                    raise CascadeError(
+                        f"the edge did not start; see what it says: cascade serve --model {model}"
+                    )
+                yield json.loads(line)["link"]
+            finally:
                 process.terminate()
-            await process.wait()

@@ -39,8 +39,13 @@ def run(*, quick: bool = False, busy: bool = False, draft: str = DRAFT) -> dict[
     _say("measuring the target's formats")
     curves = cost_curves(TARGET, edge_core, 4 if quick else 15, time.perf_counter)
     dtype = min(curves, key=lambda name: curves[name][1])
-    with pinned(device_core), competitor(device_core) if busy else nullcontext():
-        grid = asyncio.run(_grid(dtype, edge_core, draft, curves[dtype], quick=quick, is_busy=busy))
+    _say(f"starting an edge in {dtype}")
+    with (
+        real_edge(TARGET, dtype, edge_core) as url,
+        pinned(device_core),
+        competitor(device_core) if busy else nullcontext(),
+    ):
+        grid = asyncio.run(_grid(url, draft, curves[dtype], quick=quick, is_busy=busy))
     ratios = [row["hint_driven_by_cloud"] for row in grid]
     shares = [row["gain"] / row["expected_gain"] for row in grid if row["rtt_ms"] <= NEAR_MS]
     return {
@@ -61,7 +66,7 @@ def run(*, quick: bool = False, busy: bool = False, draft: str = DRAFT) -> dict[
 
 
 async def _grid(
-    dtype: str, edge_core: int, draft_name: str, curve: Curve, *, quick: bool, is_busy: bool
+    url: str, draft_name: str, curve: Curve, *, quick: bool, is_busy: bool
 ) -> list[dict[str, Any]]:
     from cascade.models.distill.result import held_out_prompts
     from cascade.models.loading import open_model
@@ -74,30 +79,28 @@ async def _grid(
     agreement, step_s = dict.fromkeys(TEMPERATURES, 0.5), 0.006
     rows: list[dict[str, Any]] = []
     clock = _TimeLeft([(1 + rtt_ms / 50) for rtt_ms in round_trips_ms for _ in TEMPERATURES])
-    _say(f"starting an edge in {dtype}")
-    async with real_edge(TARGET, dtype, edge_core) as url:
-        for rtt_ms in round_trips_ms:
-            for temperature in TEMPERATURES:
-                rtt_s = rtt_ms / 1000
-                num_asked = best_question(agreement[temperature], curve, rtt_s=rtt_s, draft_step_s=step_s)
-                courses = {CLOUD: Course(policy=Policy.cloud()), HINTS: Course(policy=Policy.adaptive())}
-                if not is_busy:
-                    # Far away it takes most of the time of all this, so it has every second prompt.
-                    courses[ASK] = Course(policy=Policy.ask_and_wait(num_asked), every=2)
-                block = await run_block(
-                    url,
-                    draft,
-                    prompts,
-                    courses,
-                    rtt_s=rtt_s,
-                    temperature=temperature,
-                    num_tokens=num_tokens,
-                )
-                coins = [coin for one in block.runs[CLOUD].values() for coin in agreed(draft, one)]
-                agreement[temperature] = statistics.fmean(coins)
-                step_s = block.mean(HINTS, "draft_step_s")
-                rows.append(_row(block, coins, curve, num_asked=num_asked))
-                _say(f"{_line(rows[-1])}; {clock.left()}")
+    for rtt_ms in round_trips_ms:
+        for temperature in TEMPERATURES:
+            rtt_s = rtt_ms / 1000
+            num_asked = best_question(agreement[temperature], curve, rtt_s=rtt_s, draft_step_s=step_s)
+            courses = {CLOUD: Course(policy=Policy.cloud()), HINTS: Course(policy=Policy.adaptive())}
+            if not is_busy:
+                # Far away it takes most of the time of all this, so it has every second prompt.
+                courses[ASK] = Course(policy=Policy.ask_and_wait(num_asked), every=2)
+            block = await run_block(
+                url,
+                draft,
+                prompts,
+                courses,
+                rtt_s=rtt_s,
+                temperature=temperature,
+                num_tokens=num_tokens,
+            )
+            coins = [coin for one in block.runs[CLOUD].values() for coin in agreed(draft, one)]
+            agreement[temperature] = statistics.fmean(coins)
+            step_s = block.mean(HINTS, "draft_step_s")
+            rows.append(_row(block, coins, curve, num_asked=num_asked))
+            _say(f"{_line(rows[-1])}; {clock.left()}")
     return rows
 
 
