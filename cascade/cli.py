@@ -97,6 +97,9 @@ def bench(
     real: Annotated[
         bool, typer.Option("--real", help="The real target instead of virtual time (edge).")
     ] = False,
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Another process wants the device's core (pair).")
+    ] = False,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Draw what can be drawn.")] = None,
     jobs: Annotated[
         int | None,
@@ -125,7 +128,9 @@ def bench(
             typer.echo(f"{known:<12} {about}")
         return
     for chosen in benchmarks.names() if name == "all" else [name]:
-        report = benchmarks.run(chosen, quick=quick, real=real, plot=plot, jobs=jobs, resume=resume)
+        report = benchmarks.run(
+            chosen, quick=quick, real=real, busy=busy, plot=plot, jobs=jobs, resume=resume
+        )
         if as_json:
             typer.echo(json.dumps(report))
         else:

@@ -17,6 +17,9 @@ SILENT = Confidence()
 NUM_RIVALS = 8
 """Likeliest tokens among which the runner-up is looked for; shared noise seldom lifts another one so high."""
 
+DEPTHS = (4.0, 12.0)
+"""Below the largest logit: where they are looked for first."""
+
 
 def confidence_in(
     sequence: TokenSequence, logits: Any, token: int, sampling: Sampling, position: int
@@ -41,11 +44,20 @@ def confidence_in(
 
 def _margin(row: Any, token: int, sampling: Sampling, position: int) -> float:
     """Between the pick's score and the best other one, in units of the temperature."""
-    num_rivals = min(NUM_RIVALS, row.shape[0])
-    rivals = np.argpartition(row, -num_rivals)[-num_rivals:]
+    rivals = _likeliest(row, min(NUM_RIVALS, row.shape[0]))
     rivals = rivals[rivals != token]
     if not rivals.size:
         return 0.0
     scores = score_of(row, sampling, position, [token, *rivals.tolist()])
     margin = float(scores[0] - scores[1:].max())
     return min(max(margin, 0.0), 100.0)
+
+
+def _likeliest(row: Any, count: int) -> Any:
+    """Ids of the `count` largest logits, in no order. Most tokens of a large vocabulary are far below."""
+    peak = row.max()
+    for depth in DEPTHS:
+        near = np.flatnonzero(row >= peak - depth)
+        if near.size >= count:
+            return near[np.argpartition(row[near], -count)[-count:]]
+    return np.argpartition(row, -count)[-count:]

@@ -260,6 +260,7 @@ class Scheduler:
             pass_s=pass_s,
             draft_step_s=max(known.draft_step_s.value, 1e-5),
             agreement=self._agreement.chance,
+            hint_s=known.passes.hint_s,
         )
 
     def _adapt(self, objective: Objective) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..decoding import Sampling, pick
+from ..device.confidence import confidence_in
 from ..measure import Calibration, Confidence
-from ..models.base import Feed, promise_of
+from ..models.base import Feed, LanguageModel, promise_of
 from ..testing import BetaAgreement, SyntheticDraft, SyntheticTarget
 
-__all__ = ["calibration_errors"]
+if TYPE_CHECKING:
+    from ..models.distill.exam import Paper
+
+__all__ = ["calibration_errors", "recorded_errors"]
 
 DRAFTS: dict[str, float | BetaAgreement] = {
     "one rate": 0.7,
@@ -22,14 +27,55 @@ NUM_BINS = 10
 
 def calibration_errors(kind: str, *, num_streams: int, num_learnt: int = 2000) -> dict[str, float]:
     """Expected calibration error before and after `num_learnt` verdicts, each held-out stream 500 long."""
-    known = Calibration()
     held_out = [list(verdicts(kind, seed=100 + number, num_tokens=500)) for number in range(num_streams)]
+    return _before_and_after([list(verdicts(kind, seed=1, num_tokens=num_learnt))], held_out)
+
+
+def recorded_errors(
+    draft: LanguageModel, papers: Sequence[Paper], *, num_learnt: int = 2000
+) -> dict[str, float]:
+    """The same of a real draft on recorded answers of its target: so many tokens are learnt from, of answers
+    of either kind in turns; the rest is held out."""
+    pairs = zip(*(_recorded(draft, paper) for paper in papers), strict=True)
+    streams = [stream for pair in pairs for stream in pair]
+    learnt: list[list[Verdict]] = []
+    while streams and sum(map(len, learnt)) < num_learnt:
+        learnt.append(streams.pop(0))
+    return {
+        "tokens_learnt": sum(map(len, learnt)),
+        "tokens_held_out": sum(map(len, streams)),
+        **_before_and_after(learnt, streams),
+    }
+
+
+def _before_and_after(learnt: list[list[Verdict]], held_out: list[list[Verdict]]) -> dict[str, float]:
+    """Each stream begins with what the ones before it knew, as on a device."""
+    known = Calibration()
     before = expected_error(known, held_out)
-    stream = known.fork()
-    for confidence, place, is_agreed in verdicts(kind, seed=1, num_tokens=num_learnt):
-        stream.learn(confidence, place, is_agreed=is_agreed)
-    known.adopt(stream)
+    for verdicts_of_one in learnt:
+        stream = known.fork()
+        for confidence, place, is_agreed in verdicts_of_one:
+            stream.learn(confidence, place, is_agreed=is_agreed)
+        known.adopt(stream)
     return {"before_learning": before, "expected_calibration_error": expected_error(known, held_out)}
+
+
+def _recorded(draft: LanguageModel, paper: Paper) -> Iterator[list[Verdict]]:
+    for index, text in enumerate(paper.texts):
+        sampling = paper.sampling(index)
+        sequence = draft.new_sequence()
+        rows = draft.forward([Feed(sequence, text.tokens[:-1], len(text.answer))])
+        stream: list[Verdict] = []
+        place = 0
+        for number, token in enumerate(text.answer):
+            position = len(text.prompt) + number
+            guessed = pick(rows[number], sampling, position)
+            stream.append(
+                (confidence_in(sequence, rows[number], guessed, sampling, position), place, guessed == token)
+            )
+            place = place + 1 if guessed == token else 0
+        sequence.release()
+        yield stream
 
 
 Verdict = tuple[Confidence, int, bool]

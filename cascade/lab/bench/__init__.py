@@ -41,6 +41,7 @@ def run(
     *,
     quick: bool = False,
     real: bool = False,
+    busy: bool = False,
     plot: str | None = None,
     jobs: int | None = None,
     resume: str | None = None,
@@ -62,6 +63,10 @@ def run(
                 "real", f"the benchmark {name!r} knows virtual time only, or real models only"
             )
         options["real"] = True
+    if busy:
+        if "busy" not in known:
+            raise SettingsError("busy", f"the benchmark {name!r} has no device whose core could be busy")
+        options["busy"] = True
     for option, value in (("plot", plot), ("jobs", jobs), ("resume", resume)):
         if value is not None and option in known:
             options[option] = value

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..learning import recorded_errors
+
 if TYPE_CHECKING:
     from cascade.models.distill.exam import Exam
 
@@ -44,6 +46,7 @@ def examine(draft: str, target: str, exam: Exam, repeats: int) -> dict[str, Any]
     pupil = open_model(draft, dtype="int8", device="cpu")
     papers = {"greedy": exam.greedy, "temperature_0.8": exam.sampled}
     agreement = {name: grade(pupil, paper).as_json() for name, paper in papers.items()}
+    calibration = recorded_errors(pupil, [exam.greedy, exam.sampled])
     step_time = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -58,5 +61,6 @@ def examine(draft: str, target: str, exam: Exam, repeats: int) -> dict[str, Any]
         "threads": 1,
         "torch": torch.__version__,
         "agreement": agreement,
+        "calibration": {name: round(value, 4) for name, value in calibration.items()},
         "step_time": step_time,
     }
