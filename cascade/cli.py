@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .apps import broker, edges, link_command, model_commands, serve_command
+from .apps import broker, edges, gateway_command, link_command, model_commands, serve_command
 from .errors import CascadeError
 
 __all__ = ["app", "main"]
@@ -118,6 +118,7 @@ def bench(
 
 app.command()(broker.broker)
 app.command()(edges.edges)
+app.command()(gateway_command.gateway)
 app.command()(link_command.link)
 app.command()(serve_command.serve)
 app.command()(model_commands.distill)
