@@ -161,7 +161,7 @@ def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, 
 
     def passes_with(num_hints: float) -> float:
         # A guess that comes too late for the first pass is in time for the next.
-        return 1 + a ** (math.floor(num_hints) + 1) / (1 - a ** (num_hints + 1))
+        return float(1 + a ** (math.floor(num_hints) + 1) / (1 - a ** (num_hints + 1)))
 
     def seconds_with(num_hints: float) -> float:
         return passes_with(num_hints) * (this.pass_s + num_hints * this.hint_s)

@@ -65,6 +65,7 @@ def test_int8_kernels_agree_at_every_width(width: int, bias: bool) -> None:
     x = torch.randn(33, 64).bfloat16()
     x[:, 7] *= 100  # activations of real models have such outliers
     linear = Int8Linear(weight, offset if bias else None)
+    assert linear.weight is not None
     reference = linear.weight.float() * linear.scale[:, None]
     expected = x[:width].float() @ reference.t() + (offset.float() if bias else 0)
     assert relative(linear(x[:width]), expected) < 5e-3
