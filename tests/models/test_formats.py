@@ -80,6 +80,14 @@ def test_int8_sums_do_not_depend_on_the_width() -> None:
     assert all(torch.equal(linear(x[at : at + 1])[0], whole[at]) for at in range(16))
 
 
+def test_without_packed_weights_the_sums_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(96, 64).bfloat16(), torch.randn(9, 64).bfloat16()
+    packed = Int8Linear(weight, wide_output=True)(x)
+    monkeypatch.setattr("cascade.models.linear._has_packed_kernel", lambda: False)
+    assert torch.allclose(Int8Linear(weight, wide_output=True)(x), packed, rtol=1e-6, atol=1e-6)
+
+
 def test_int4_is_what_its_levels_say() -> None:
     torch.manual_seed(0)
     weight = torch.randn(64, 96).bfloat16()

@@ -32,6 +32,20 @@ def test_on_a_near_link_the_edge_waits_for_a_handful_on_a_far_one_it_does_not() 
     assert (far.patience_s, far.num_gathered) == (0.0, 1)
 
 
+def test_dear_hints_are_fed_in_smaller_numbers_and_cost_time() -> None:
+    def near(hint_s: float, agreement: float) -> Plan:
+        these = Circumstances(
+            rtt_s=0.0, jitter_s=0.0, pass_s=0.02, draft_step_s=0.003, agreement=agreement, hint_s=hint_s
+        )
+        return make_plan(these, Objective.LATENCY)
+
+    free, cheap, dear = (near(hint_s, 0.6) for hint_s in (0.0, 0.002, 0.008))
+    assert free.s_per_token < cheap.s_per_token < dear.s_per_token <= 0.02
+    assert free.passes_per_token < dear.passes_per_token
+    assert near(0.008, 0.7).does_pay
+    assert not near(0.03, 0.4).does_pay
+
+
 @pytest.mark.parametrize("rtt_s", [0.0, 0.1, 0.2, 1.0])
 def test_patience_covers_the_round_trip_and_what_is_gathered(rtt_s: float) -> None:
     found = plan(rtt_s=rtt_s, objective=Objective.COST, jitter_s=0.01)
