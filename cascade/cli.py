@@ -18,6 +18,7 @@ from . import __version__
 from .apps import (
     broker,
     edges,
+    gateway_command,
     lab_commands,
     link_command,
     model_commands,
@@ -142,6 +143,7 @@ def bench(
 
 app.command()(broker.broker)
 app.command()(edges.edges)
+app.command()(gateway_command.gateway)
 app.command()(link_command.link)
 app.command()(mqtt_gateway_command.mqtt_gateway)
 app.command()(serve_command.serve)

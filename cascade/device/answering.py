@@ -76,6 +76,11 @@ class AnswerStream(abc.ABC):
         return self._text.text
 
     @property
+    def num_ahead(self) -> int:
+        """Tokens that the device has guessed beyond the answer so far: its window, as it is now."""
+        return 0
+
+    @property
     def summary(self) -> Summary:
         """How it went, so far or all in all."""
         return self._final or self._summarise()

@@ -89,6 +89,22 @@ class Connection:
         """Messages of ours that an edge could not use, and did not say whose they were."""
 
     @property
+    def is_welcomed(self) -> bool:
+        """An edge at the other end of the link takes us."""
+        return self._link is not None and self._welcome is not None
+
+    @property
+    def numerics(self) -> str:
+        """Of the edge that welcomed us last; empty while none did."""
+        return self._numerics
+
+    @property
+    def problem(self) -> str:
+        """Why the edge dialled last was not reached, or would not have us; empty while one serves us."""
+        problem = None if self.is_welcomed else self._failure or self._refusal or self._problem
+        return "" if problem is None else str(problem)
+
+    @property
     def streams(self) -> tuple[Stream, ...]:
         return tuple(self._streams.values())
 

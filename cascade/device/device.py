@@ -159,6 +159,21 @@ class Device:
             await session.stop()
 
     @property
+    def is_connected(self) -> bool:
+        """An edge has said that it serves this device, and the link to it stands, as far as anybody knows."""
+        return self._running.connection.is_welcomed
+
+    @property
+    def served_model(self) -> str:
+        """The numerics class of the edge that served this device last; empty before one did."""
+        return self._running.connection.numerics
+
+    @property
+    def problem(self) -> str:
+        """Why no edge serves this device; empty while one does, and before one was tried."""
+        return self._running.connection.problem
+
+    @property
     def num_complaints(self) -> int:
         """Messages of this device that an edge could not use: 0, unless one of the two has a bug."""
         return self._running.connection.num_complaints

@@ -122,6 +122,10 @@ class Stream(AnswerStream):
             self._end()
 
     @property
+    def num_ahead(self) -> int:
+        return self._guesses.num_chained
+
+    @property
     def has_answer(self) -> bool:
         """Some of it has come."""
         return self._guesses.head > len(self.request.prompt)

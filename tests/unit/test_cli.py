@@ -22,6 +22,7 @@ COMMANDS: list[list[str]] = [
     ["bench"],
     ["broker"],
     ["edges"],
+    ["gateway"],
     ["link"],
     ["distill"],
     ["models"],

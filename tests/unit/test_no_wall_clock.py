@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+ALLOWED = (
+    ROOT / "cascade/lab/bench",  # benchmarks measure the machine
+    ROOT / "cascade/apps/gateway/dates.py",  # OpenAI's answers are dated
+)
 MODULES = sorted(
     path
     for package in ("cascade", "brokers")
     for path in (ROOT / package).rglob("*.py")
-    if not path.is_relative_to(ROOT / "cascade/lab/bench")  # benchmarks measure the machine
+    if not any(path.is_relative_to(place) for place in ALLOWED)
 )
 
 BANNED = {
