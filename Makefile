@@ -6,8 +6,8 @@ PYTEST_ARGS ?= -n auto
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-# One environment, two stamps: the core alone is enough for the demo, tests need torch and tools as well.
-CORE := $(VENV)/.core-installed
+# One environment, two stamps: the demo needs the roles, tests need tools as well.
+ROLES := $(VENV)/.roles-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ help: ## say what there is (this text)
 setup: $(DEV) ## install everything that tests and checks need into .venv
 	@echo "Ready: $(BIN)"
 
-demo: $(CORE) ## watch hint-driven decoding against its rivals, in virtual time (no torch needed)
+demo: $(ROLES) ## ask a real model a question over an emulated LTE link (fetches torch and 93 MB of model, once)
 	@$(BIN)/cascade demo
 
 test: $(DEV) ## run the tests
@@ -69,12 +69,12 @@ $(BIN)/python:
 	@echo "== making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(CORE): pyproject.toml constraints.txt | $(BIN)/python
-	@echo "== installing Cascade's core (seconds)"
-	@$(PIP) --editable .
+$(ROLES): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "== installing Cascade and torch (a minute or two; more where torch comes with CUDA)"
+	@$(PIP) --editable '.[device,edge,broker]'
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "== installing Cascade, torch and the tools (a minute or two; more where torch comes with CUDA)"
 	@$(PIP) --editable '.[device,edge,broker,lab,dev]'
-	@touch $(CORE) $@
+	@touch $(ROLES) $@

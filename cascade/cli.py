@@ -17,6 +17,7 @@ import typer
 from . import __version__
 from .apps import (
     broker,
+    demo_command,
     edges,
     gateway_command,
     lab_commands,
@@ -68,24 +69,7 @@ def cascade(
     """
 
 
-@app.command()
-def demo(
-    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
-    runs: Annotated[int, typer.Option(min=1, help="Runs for each figure; the mean is shown.")] = 5,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens in each run.")] = 400,
-) -> None:
-    """Compare hint-driven decoding with its rivals, in virtual time.
-
-    Runs a device and an edge with a synthetic pair of models over many links: hours of traffic in seconds,
-    no download, the same figures every time.
-
-    \b
-    Example:
-      cascade demo --runs 10 --tokens 3000
-    """
-    from .apps.demo import main as run_demo
-
-    raise typer.Exit(run_demo(json_output=as_json, runs=runs, tokens=tokens))
+app.command()(demo_command.demo)
 
 
 @app.command()

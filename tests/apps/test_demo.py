@@ -1,87 +1,121 @@
-"""The demo's verdict is over the figures, whatever they are."""
+"""The demo as its users have it: processes that find each other, an answer, a table, nothing left behind."""
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 import io
+import json
+import os
+import signal
+import sys
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 
-from cascade.apps.demo import _print_verdict
-from cascade.device import Policy
-from cascade.lab.design_table import REFERENCE, RTTS_MS, Figure, best_k
-from cascade.lab.simulation import Setting, simulate
+from cascade.apps.demo.asking import Piece, Run
+from cascade.apps.demo.processes import Commands
+from cascade.apps.demo.show import Stage
+from cascade.apps.demo.story import DemoOptions, _about_texts, _best_hints
+from cascade.errors import CascadeError, SettingsError
+from cascade.lab.design_table import best_k
+
+SMALL = ["--model", "smollm2-135m-draft", "--profile", "lan", "--tokens", "6"]
+"""The draft as its own target: it comes with the package, so nothing is fetched."""
 
 
-def table() -> list[Figure]:
-    """The design's own figures, as if they had been measured."""
-    return [
-        Figure(
-            agreement=agreement,
-            policy=policy,
-            rtt_ms=rtt_ms,
-            ms_per_token=reference_ms,
-            spread_ms=0.0,
-            passes_per_token=0.5,
-            payload_bytes_per_token=14.0,
-            best_k=None,
-            reference_ms=reference_ms,
-        )
-        for (agreement, policy), row in REFERENCE.items()
-        for rtt_ms, reference_ms in zip(RTTS_MS, row, strict=True)
+def run_of(text: str = "blue sky", *, mode: str = "cloud", agreement: float = 0.8, **ours: Any) -> Run:
+    """One that is over."""
+    pieces = [
+        Piece(text=piece, source="driven", agreement=agreement, window=0, rtt_ms=100.0)
+        for piece in text.split(" ")
     ]
+    timings = {"prompt_ms": 130.0, "predicted_n": len(pieces), "predicted_per_token_ms": 50.0}
+    facts = {"hinted": 0, "kept": 0, "bytes_up": 0, "bytes_down": 20, "rtt_ms": 100.0, **ours}
+    return Run(mode=mode, pieces=pieces, facts={"timings": timings, "cascade": facts})
 
 
-def verdict(figures: list[Figure]) -> tuple[bool, str]:
+@pytest.mark.parametrize(("agreement", "rtt_ms"), [(0.6, 0), (0.8, 100), (0.9, 400)])
+def test_ask_and_wait_is_compared_at_its_best(agreement: float, rtt_ms: int) -> None:
+    run = run_of(agreement=agreement, rtt_ms=float(rtt_ms), edge_pass_ms=50.0, draft_step_ms=5.0)
+    assert _best_hints(run) == min(32, best_k(agreement, rtt_ms))
+
+
+async def test_the_table_in_a_pipe() -> None:
+    stage = Stage(is_quiet=False)
     output = io.StringIO()
-    return _print_verdict(Console(file=output, width=200), figures), output.getvalue()
+    stage.console = Console(file=output, width=100)
+    run = run_of()
+    with stage.answer() as answer:
+        answer.show(run)
+    stage.table([run, run_of(mode="hint-driven")])
+    text = output.getvalue()
+    assert "\x1b" not in text, "no colours"
+    assert "bluesky\nround trip 100 ms   window 0   tokens a pass 1.0" in text
+    assert "cloud streaming      130 ms    50 ms        2             10" in text
 
 
-def test_figures_that_hold() -> None:
-    is_well, text = verdict(table())
-    assert is_well
-    assert text.count("holds") == 4
+def test_texts_that_part_are_not_hidden() -> None:
+    assert "to the letter" in _about_texts([run_of(), run_of()])
+    assert "part at token 2" in _about_texts([run_of("blue sky"), run_of("blue sea")])
+    assert "part at token 3" in _about_texts([run_of("blue sky"), run_of("blue sky x")])
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"ms_per_token": 50.6, "reference_ms": 50.6}, "never above"),
-        ({"ms_per_token": 27.0}, "farthest"),
-        ({"payload_bytes_per_token": 24.5}, "hint-driven: 24.5 bytes"),
-    ],
+    "options", [{"mode": "warp"}, {"prompt": " "}, {"profile": "lte5"}, {"max_tokens": 1}]
 )
-def test_a_broken_bound_is_said(changes: dict[str, Any], complaint: str) -> None:
-    figures = [
-        dataclasses.replace(figure, **changes)
-        if (figure.agreement, figure.policy, figure.rtt_ms) == (0.8, "hint-driven", 100)
-        else figure
-        for figure in table()
-    ]
-    is_well, text = verdict(figures)
-    assert not is_well
-    (line,) = (line for line in text.splitlines() if line.startswith("BROKEN"))
-    assert complaint in line
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        DemoOptions(**options)
 
 
-@pytest.mark.parametrize(("agreement", "rtt_ms"), [(0.8, 100), (0.6, 0)])
-def test_the_formulas_best_k_beats_its_neighbours(agreement: float, rtt_ms: int) -> None:
-    def ms_per_token(k: int) -> float:
-        times = [
-            simulate(
-                Setting(
-                    agreement=agreement,
-                    rtt_s=rtt_ms / 1000,
-                    policy=Policy.ask_and_wait(k),
-                    num_tokens=600,
-                    rotation=number / 5,
-                )
-            ).summary.time_per_token_s
-            for number in range(5)
-        ]
-        return sum(times) / len(times)
+async def test_a_process_that_cannot_start_says_why() -> None:
+    async with Commands() as commands:
+        with pytest.raises(CascadeError, match=r"cascade serve ended before it was ready: .*no such model"):
+            await commands.start("serve", "--model", "nonsense", "--http", "127.0.0.1:0", within_s=60)
 
-    best = best_k(agreement, rtt_ms)
-    assert ms_per_token(best) <= 1.02 * min(ms_per_token(best - 2), ms_per_token(best + 3))
+
+async def test_processes_end_with_the_block() -> None:
+    async with Commands() as commands:
+        facts = await commands.start(
+            "serve", "--model", "synthetic", "--http", "127.0.0.1:0", "--json", within_s=60
+        )
+        assert psutil.pid_exists(facts["pid"])
+    assert not psutil.pid_exists(facts["pid"])
+
+
+async def demo(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-m", "cascade.cli", "demo", *SMALL, *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )  # fmt: skip
+
+
+async def test_everything_from_a_question_to_a_table() -> None:
+    """Over a broker, for programs."""
+    process = await demo("--json")
+    output, complaints = await process.communicate()
+    assert (process.returncode, complaints) == (0, b"")
+    report = json.loads(output)
+    assert [run["mode"] for run in report["runs"]] == ["hint-driven", "cloud", "ask-and-wait"]
+    assert all(run["tokens"] == 6 and run["text"] for run in report["runs"])
+    assert report["way"] == "mqtt"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_it_leaves_nothing_behind(number: signal.Signals, code: int) -> None:
+    process = await demo("--http", "--mode", "cloud", "--keep")
+    assert process.stdout is not None
+    said = b""
+    while b"Ctrl-C ends it" not in said:
+        line = await process.stdout.readline()
+        assert line, said.decode()
+        said += line
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) == 2, "an edge and a device"
+    process.send_signal(number)
+    await process.communicate()
+    assert process.returncode == code
+    assert not any(child.is_running() for child in children)

@@ -24,10 +24,10 @@ EXTRAS = {
 }
 HEAVY = EXTRAS | {"numpy", "rich", "typer"}
 
-# What `make demo` stands on: the core's dependencies have to be enough.
+# What `cascade bench design` stands on: the core's dependencies have to be enough.
 CORE_ONLY = (
-    "cascade.apps.demo",
     "cascade.cli",
+    "cascade.lab.design_table",
     "cascade.lab.simulation",
     "cascade.lab.tables",
     "cascade.testing",

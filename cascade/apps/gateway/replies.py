@@ -46,9 +46,13 @@ class Reply:
             **self._ours(),
         }
 
-    def first(self) -> dict[str, Any]:
-        """Before the first token: who speaks."""
-        return self._chunk({"delta": {"role": "assistant", "content": ""}} if self._is_chat else {"text": ""})
+    def first(self, *, includes_ids: bool = False) -> dict[str, Any]:
+        """Before the first token: who speaks, and the prompt's token ids for those who will go on later."""
+        content: dict[str, Any] = (
+            {"delta": {"role": "assistant", "content": ""}} if self._is_chat else {"text": ""}
+        )
+        prompt = {"cascade": {"prompt": list(self._stream.request.prompt)}} if includes_ids else {}
+        return self._chunk(content) | prompt
 
     def piece(self, token: Token) -> dict[str, Any]:
         """One token. Its text may be empty: a character may take several."""

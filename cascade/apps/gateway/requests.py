@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Field -> whether a value means "off", and why it cannot be on."""
 
 MODES = ("hint-driven", "cloud", "ask-and-wait")
-CASCADE_FIELDS = ("mode", "hints", "objective", "private")
+CASCADE_FIELDS = ("mode", "hints", "objective", "private", "ids")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +92,8 @@ class Ask:
     is_private: bool
     is_streamed: bool
     includes_usage: bool
+    includes_ids: bool
+    """The first chunk of a stream brings the prompt's token ids."""
 
 
 def read_chat(content: Mapping[str, Any], *, default_max_tokens: int) -> Ask:
@@ -118,7 +120,8 @@ def _read(
     stream_options = read_object(content, "stream_options")
     if stream_options and not is_streamed:
         raise bad_request("stream_options", "stream_options needs stream to be true")
-    policy, is_private = _ours(read_object(content, "cascade"))
+    ours = read_object(content, "cascade")
+    policy, is_private = _ours(ours)
     return Ask(
         is_chat="messages" in content,
         model=model or "",
@@ -134,6 +137,7 @@ def _read(
         is_private=is_private,
         is_streamed=is_streamed,
         includes_usage=read_flag(stream_options, "include_usage"),
+        includes_ids=read_flag(ours, "ids"),
     )
 
 

@@ -18,6 +18,7 @@ from .bodies import read_json
 from .failures import ApiError, as_api_error, error_response
 from .link_panel import LINK_PATH, LinkPanel
 from .options import GatewayOptions
+from .page_routes import page_routes
 from .replies import Reply
 from .requests import Ask, read_chat, read_completion
 from .shaping import ShapedLink
@@ -51,6 +52,7 @@ class Gateway:
         )
         self._device = device
         self._access = Access(keys=keys, origins=options.cors_origins, is_local=options.is_local)
+        self._shaped = shaped
         self._panel = LinkPanel(shaped)
         self._port = options.port
         self._runner: web.AppRunner | None = None
@@ -71,7 +73,9 @@ class Gateway:
                 web.get("/v1/models", self._models),
                 web.get("/v1/models/{model:.+}", self._model),
                 web.get("/health", self._health),
+                web.get("/cascade/status", self._status),
                 *self._panel.routes,
+                *page_routes(),
             ]
         )
         # Whoever hangs up wants no more tokens: the handler is cancelled, and with it the device's stream.
@@ -127,6 +131,17 @@ class Gateway:
         status = HTTPStatus.OK if device.is_connected else HTTPStatus.SERVICE_UNAVAILABLE
         return web.json_response(content, status=status)
 
+    async def _status(self, _request: web.Request) -> web.Response:
+        """For the chat page, which asks every other second."""
+        content = {
+            "model": self.options.model_name,
+            "edge_model": self._device.served_model,
+            "is_connected": self._device.is_connected,
+            "needs_key": self._access.needs_key,
+            "link": None if self._shaped is None else self._shaped.facts,
+        }
+        return web.json_response(content)
+
     async def _answer(self, request: web.Request, ask: Ask) -> web.StreamResponse:
         self._check_model(ask.model)
         options = self.options
@@ -150,6 +165,7 @@ class Gateway:
                     stream,
                     items,
                     includes_usage=ask.includes_usage,
+                    includes_ids=ask.includes_ids,
                     send_timeout_s=options.send_timeout_s,
                 )
             async with contextlib.aclosing(items):

@@ -67,6 +67,7 @@ async def send_events(
     items: AsyncGenerator[Token | None, None],
     *,
     includes_usage: bool,
+    includes_ids: bool,
     send_timeout_s: float,
 ) -> web.StreamResponse:
     """Answer with events. What fails before an edge has taken the request is raised; later it is an event."""
@@ -86,7 +87,7 @@ async def send_events(
             async for token in items:
                 if not response.prepared:
                     await response.prepare(request)
-                    await send_object(reply.first())
+                    await send_object(reply.first(includes_ids=includes_ids))
                 if token is None:
                     await send(COMMENT)
                 else:

@@ -189,6 +189,7 @@ def test_our_own_key(ours: dict[str, Any], policy: Policy | None) -> None:
         ({"speed": 5}, "cascade.speed"),
         ({"hints": 0}, "hints"),
         ({"private": "yes"}, "private"),
+        ({"ids": 1}, "ids"),
     ],
 )
 def test_our_own_key_is_read_strictly(ours: dict[str, Any], param: str) -> None:

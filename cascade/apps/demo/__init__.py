@@ -1,0 +1,1 @@
+"""`cascade demo`: edge and device as processes, a link made worse on purpose, and one real question."""

@@ -1,0 +1,235 @@
+"""What the demo does, from an empty machine to a table."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from ...errors import LinkError, SettingsError
+from ...links.profiles import load_profile
+from ...settings import check_choice, check_int
+from .asking import Run, ask
+from .processes import Commands
+from .show import Stage
+
+__all__ = ["MODES", "DemoOptions", "main"]
+
+TARGET = "smollm2-135m"
+DRAFT = "smollm2-135m-draft"
+EDGE, DEVICE = "hall", "phone"
+"""Their accounts at the broker."""
+MODES = ("hint-driven", "cloud", "ask-and-wait")
+READY_S = 30.0
+LOAD_S = 300.0
+"""The first start turns the model's file into one that loads fast."""
+CONNECT_S = 30.0
+WARM_TOKENS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What to show."""
+
+    prompt: str = "Why is the sky blue?"
+    profile: str = "lte"
+    mode: str = "all"
+    """One of `MODES` alone; or `all`: hint-driven to look at, the others to compare."""
+    uses_http: bool = False
+    """A WebSocket instead of a broker."""
+    max_tokens: int = 120
+    is_json: bool = False
+    is_exact: bool = False
+    """The edge computes so that no batch changes a result: slower, and all modes say the same."""
+    is_kept: bool = False
+    """Leave it running, with its chat page, until Ctrl-C."""
+    model: str = TARGET
+    draft: str = DRAFT
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, ("all", *MODES))
+        check_int("max_tokens", self.max_tokens, low=2, high=4000)
+        if not self.prompt.strip():
+            raise SettingsError("prompt", "is empty; ask something")
+        load_profile(self.profile)
+
+
+def main(options: DemoOptions) -> int:
+    """Returns the exit code."""
+    if options.model == TARGET:
+        from ..models import fetch_one
+
+        if options.is_json:
+            from ...models.bundled import fetch
+
+            fetch(TARGET)
+        else:
+            fetch_one(TARGET, None)
+    return asyncio.run(_main(options))
+
+
+async def _main(options: DemoOptions) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    told: list[int] = []
+
+    def end(number: int) -> None:
+        told.append(number)
+        task.cancel()  # a second signal while all is being ended changes nothing that matters
+
+    loop = asyncio.get_running_loop()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        try:
+            loop.add_signal_handler(getattr(signal, name), end, int(getattr(signal, name)))
+        except (NotImplementedError, AttributeError):  # Windows: Ctrl-C raises KeyboardInterrupt
+            pass
+    try:
+        await _tell(options, Stage(is_quiet=options.is_json))
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        return 128 + told[0]
+    return 0
+
+
+async def _tell(options: DemoOptions, stage: Stage) -> None:
+    async with AsyncExitStack() as stack:
+        commands = await stack.enter_async_context(Commands())
+        gateway = await _start(options, commands, stage)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        url: str = gateway["url"]
+        await _wait_for_edge(session, gateway["page"])
+        modes = MODES if options.mode == "all" else (options.mode,)
+        with stage.busy("warming up"):
+            for mode in ("cloud", "hint-driven"):
+                await ask(session, url, options.prompt, mode=mode, max_tokens=WARM_TOKENS)
+        stage.say(f"\n{options.prompt}\n")
+        with stage.answer() as answer:
+            shown = await ask(
+                session,
+                url,
+                options.prompt,
+                mode=modes[0],
+                hints=4 if modes[0] == "ask-and-wait" else None,
+                max_tokens=options.max_tokens,
+                show=answer.show,
+            )
+        stage.legend()
+        runs = [shown]
+        for mode in modes[1:]:
+            with stage.busy(f"the same question, {mode}"):
+                hints = _best_hints(shown) if mode == "ask-and-wait" else None
+                runs.append(
+                    await ask(
+                        session, url, options.prompt, mode=mode, hints=hints, max_tokens=options.max_tokens
+                    )
+                )
+        _conclude(options, stage, runs)
+        if options.is_kept:
+            stage.say(f"\nchat with it: {gateway['page']}   OpenAI's clients: {url}   Ctrl-C ends it")
+            await asyncio.Event().wait()
+
+
+async def _start(options: DemoOptions, commands: Commands, stage: Stage) -> dict[str, Any]:
+    """All processes; what the device's gateway said."""
+    serve = ["serve", "--model", options.model, "--name", EDGE, "--http", "127.0.0.1:0", "--json"]
+    serve += ["--threads", str(max(1, _num_cores() - 1)), "--drain-seconds", "0"]
+    if options.is_exact:
+        serve.append("--exact")
+    gateway = ["gateway", "--http", "127.0.0.1:0", "--profile", options.profile, "--draft", options.draft]
+    gateway += ["--identity", DEVICE, "--json"]
+    if options.uses_http:
+        with stage.busy(f"starting an edge with {options.model}"):
+            edge = await commands.start(*serve, within_s=LOAD_S)
+        address = str(edge["link"])
+    else:
+        with stage.busy("starting a broker"):
+            broker = await commands.start(
+                "broker", "--port", "0", "--edge", EDGE, "--device", DEVICE, "--json", within_s=READY_S
+            )
+        with stage.busy(f"starting an edge with {options.model}"):
+            secret = {"CASCADE_MQTT": str(broker["accounts"][EDGE])}
+            edge = await commands.start(*serve, within_s=LOAD_S, environment=secret)
+        address = f"{broker['accounts'][DEVICE]}/{EDGE}"
+    with stage.busy(f"starting a device with {options.draft}, over {options.profile}"):
+        ready = await commands.start(*gateway, within_s=LOAD_S, environment={"CASCADE_EDGE": address})
+    profile = load_profile(options.profile)
+    way = "a WebSocket" if options.uses_http else "an MQTT broker"
+    stage.say(
+        f"device and edge are processes of their own on this machine. They talk through {way}, over an "
+        f"emulated link: {profile.name}, {profile.about}"
+    )
+    return ready
+
+
+async def _wait_for_edge(session: aiohttp.ClientSession, page: str) -> None:
+    """The device dials when it starts; over a bad link that takes a moment."""
+    until_s = asyncio.get_running_loop().time() + CONNECT_S
+    while asyncio.get_running_loop().time() < until_s:
+        async with session.get(f"{page}/health") as answer:
+            if answer.status == 200:
+                return
+        await asyncio.sleep(0.2)
+    raise LinkError(f"device and edge did not find each other within {CONNECT_S:g} s; try another --profile")
+
+
+def _best_hints(run: Run) -> int:
+    """How many guesses at a time ask-and-wait should send on this link, by the textbook formula."""
+    figures = run.figures
+    chance = min(run.agreement, 0.99)
+    fixed_ms = (figures["rtt_ms"] or 0.0) + (figures["edge_pass_ms"] or 0.0)
+    step_ms = figures["draft_step_ms"] or 1.0
+
+    def ms_per_token(hints: int) -> float:
+        return (fixed_ms + hints * step_ms) * (1 - chance) / (1 - chance ** (hints + 1))
+
+    return min(range(1, 33), key=ms_per_token)
+
+
+def _conclude(options: DemoOptions, stage: Stage, runs: list[Run]) -> None:
+    if options.is_json:
+        report = {
+            "prompt": options.prompt,
+            "profile": options.profile,
+            "way": "http" if options.uses_http else "mqtt",
+            "cores": _num_cores(),
+            "same_text": len({run.text for run in runs}) == 1,
+            "runs": [run.figures for run in runs],
+        }
+        print(json.dumps(report), flush=True)
+        return
+    stage.say("")
+    stage.table(runs)
+    stage.say(
+        f"\none run each, {runs[0].figures['tokens']} tokens at temperature 0; "
+        f"device and edge share the {_num_cores()} cores of this machine"
+    )
+    if len(runs) > 1:
+        stage.say(_about_texts(runs))
+
+
+def _about_texts(runs: list[Run]) -> str:
+    if len({run.text for run in runs}) == 1:
+        return "all of them said the same, to the letter"
+    sources = [[piece.text for piece in run.pieces] for run in runs]
+    at = next(
+        (index for index, texts in enumerate(zip(*sources, strict=False)) if len(set(texts)) > 1),
+        min(map(len, sources)),
+    )
+    return (
+        f"their texts part at token {at + 1}: a near tie, which bfloat16 decides by the width of a pass "
+        "(with --exact they are the same)"
+    )
+
+
+def _num_cores() -> int:
+    """Cores that this process may use; a container is often given fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
