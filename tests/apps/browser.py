@@ -19,8 +19,9 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-dev-shm-usage", "--remote-debugging-port=0",
 ]  # fmt: skip
+NOTHING = asyncio.subprocess.DEVNULL
 START_S = 60.0
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, "")}
 
 
@@ -141,7 +142,7 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
     program = next(path for name in NAMES if (path := shutil.which(name)))
     process = await asyncio.create_subprocess_exec(
         program, *FLAGS, f"--user-data-dir={folder}", "about:blank",
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        stdin=NOTHING, stdout=NOTHING, stderr=NOTHING,
     )  # fmt: skip
     try:
         port, path = await _port(folder / "DevToolsActivePort")

@@ -14,6 +14,9 @@ from tests.serving.servers import until
 
 from .gateways import HELLO, SAID, Place, gateway, gateway_without_edge
 
+PATIENT = {"cascade": {"objective": "cost"}}
+"""The edge waits for hints, so that there are some however slow this machine is."""
+
 
 @contextlib.asynccontextmanager
 async def client_of(url: str, key: str = "none") -> AsyncIterator[openai.AsyncOpenAI]:
@@ -29,7 +32,9 @@ async def both(**options: Any) -> AsyncIterator[tuple[Place, openai.AsyncOpenAI]
 
 async def test_a_whole_answer() -> None:
     async with both() as (_place, client):
-        answer = await client.chat.completions.create(model="cascade", messages=HELLO, temperature=0)
+        answer = await client.chat.completions.create(
+            model="cascade", messages=HELLO, temperature=0, extra_body=PATIENT
+        )
     (choice,) = answer.choices
     assert choice.message.content == SAID
     assert (choice.message.role, choice.finish_reason, choice.logprobs) == ("assistant", "stop", None)
@@ -51,6 +56,7 @@ async def test_a_stream_with_usage() -> None:
             temperature=0,
             stream=True,
             stream_options={"include_usage": True},
+            extra_body=PATIENT,
         )
         chunks = [chunk async for chunk in stream]
     first, *middle, last, usage = chunks

@@ -1,7 +1,7 @@
 // A strip chart of the last seconds: milliseconds on the left, the window's tokens on the right.
 
 const SPAN_MS = 30_000;
-const MARGIN = { left: 34, right: 26, top: 8, bottom: 16 };
+const MARGIN = { left: 34, right: 26, top: 8, bottom: 10 };
 const SERIES = [
   { name: "latency", dash: [], axis: "ms" },
   { name: "rtt", dash: [6, 4], axis: "ms" },
@@ -77,9 +77,8 @@ export class Chart {
       context.textAlign = "left";
       context.fillText(share * tops.tokens, width - MARGIN.right + 4, level + 3);
     }
-    context.textAlign = "center";
-    context.fillText(`ms, tokens over the last ${SPAN_MS / 1000} s`, width / 2, height - 3);
     context.lineWidth = 2;
+    context.lineJoin = "round";
     for (const { name, dash, axis } of SERIES) {
       context.strokeStyle = style.getPropertyValue(`--${name}`);
       context.setLineDash(dash);
