@@ -43,7 +43,8 @@ class Page:
         message = {"id": number, "method": method, "params": parameters}
         await self._socket.send_json(message | ({"sessionId": self._session} if self._session else {}))
         async with asyncio.timeout(PATIENCE_S):
-            return await answer
+            await answer
+        return answer.result()
 
     async def open(self) -> None:
         target = (await self.call("Target.createTarget", url="about:blank"))["targetId"]

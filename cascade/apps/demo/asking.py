@@ -99,7 +99,7 @@ async def ask(
                     if show is not None:
                         show(run)
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise LinkError(f"the gateway went silent: {error or type(error).__name__}") from None
+        raise LinkError(f"the gateway went silent: {str(error) or type(error).__name__}") from None
     if not run.facts:
         raise LinkError("the gateway ended in the middle of an answer")
     return run

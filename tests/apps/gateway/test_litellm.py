@@ -29,7 +29,8 @@ import litellm
 url, messages = sys.argv[1], json.loads(sys.argv[2])
 common = dict(model="openai/cascade", api_base=url, api_key="sesame", messages=messages, max_retries=0)
 whole = litellm.completion(**common, temperature=0, seed=7)
-chunks = list(litellm.completion(**common, temperature=0, stream=True, stream_options={"include_usage": True}))
+usage = {"include_usage": True}
+chunks = list(litellm.completion(**common, temperature=0, stream=True, stream_options=usage))
 stopped = litellm.completion(**common, temperature=0, stop=["lo,"], max_tokens=50)
 said = []
 for wrong in ({"n": 2}, {"api_key": "wrong"}, {"model": "openai/gpt-9"}):
