@@ -53,11 +53,11 @@ class Command:
                 line = await self._process.stdout.readline()
         except TimeoutError:
             raise CascadeError(
-                f"cascade {self.name} was not ready within {within_s:g} s{self._why()}"
+                f"cascade {self.name} was not ready within {within_s:g} s{await self._why()}"
             ) from None
         if not line:
             await self._process.wait()
-            raise CascadeError(f"cascade {self.name} ended before it was ready{self._why()}")
+            raise CascadeError(f"cascade {self.name} ended before it was ready{await self._why()}")
         content = json.loads(line)
         assert isinstance(content, dict)
         return content
@@ -74,12 +74,15 @@ class Command:
                 await self._process.wait()
         self._log.close()
 
-    def _why(self) -> str:
+    async def _why(self) -> str:
         """The end of what it wrote to standard error."""
+        lines = (await asyncio.to_thread(self._last_words)).strip().splitlines()
+        return ": " + lines[-1].removeprefix("cascade: ") if lines else ""
+
+    def _last_words(self) -> str:
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - LAST_WORDS))
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return ": " + lines[-1].removeprefix("cascade: ") if lines else ""
+        return self._log.read().decode(errors="replace")
 
 
 class Commands:
