@@ -12,7 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from ...device import Device
-from ...errors import CascadeError, LinkUnavailable
+from ...errors import CascadeError
+from ...links.listening import cannot_listen
 from .access import Access
 from .bodies import read_json
 from .failures import ApiError, as_api_error, error_response
@@ -87,11 +88,7 @@ class Gateway:
             await web.TCPSite(self._runner, self.options.host, self.options.port).start()
         except OSError as error:
             await self._runner.cleanup()
-            reason = error.strerror or str(error)
-            raise LinkUnavailable(
-                f"cannot listen on {self.options.host}:{self.options.port}: {reason}; "
-                "choose another port, or 0 for any"
-            ) from None
+            raise cannot_listen(self.options.host, self.options.port, error) from None
         self._port = self._runner.addresses[0][1]
         return self
 
