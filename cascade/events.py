@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Answer", "Source", "Summary", "Token"]
+__all__ = ["Account", "Answer", "Source", "Summary", "Token"]
 
 
 class Source(Enum):
@@ -41,6 +41,35 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What an account was promised, and what it was given: all its streams of one quality together."""
+
+    quality: float
+    """Of the tokens delivered at least this share is the target's own pick, given everything before."""
+    num_delivered: int
+    num_lossless: int
+    """Delivered by lossless streams, and credit for this promise."""
+    num_disputed: int
+    """Known to be another token than the target's pick, or never to be audited."""
+    num_unaudited: int
+    """Kept, and without a verdict yet; among them such as wait behind a guess, and may never be delivered."""
+
+    @property
+    def least_quality(self) -> float:
+        """What is certain at this moment, should everything without a verdict turn out to be wrong."""
+        num_tokens = self.num_delivered + self.num_lossless
+        return 1 - (self.num_disputed + self.num_unaudited) / num_tokens if num_tokens else 1.0
+
+    def __str__(self) -> str:
+        return (
+            f"quality {self.quality:g} promised, at least {self.least_quality:.4f} given: "
+            f"of {self.num_delivered} tokens and {self.num_lossless} lossless ones "
+            f"{self.num_disputed} are not the target's, "
+            f"{self.num_unaudited} not audited"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """What a stream was like; `print` it. What is not known, or was not seen, is None."""
 
@@ -59,6 +88,10 @@ class Summary:
     """`stop` or `length`; `cancelled` by the app, or `error`; empty while it runs."""
     num_kept: int = 0
     """Tokens that the device decided by itself."""
+    num_at_once: int = 0
+    """Of these, delivered in the moment they were drafted: nothing before them had to be waited for."""
+    account: Account | None = None
+    """The ledger of this stream's quality at its end; None for lossless streams."""
     rtt_s: float | None = None
     """Round trip of the device's link, smoothed, as it was at the end."""
     jitter_s: float | None = None
@@ -99,6 +132,8 @@ class Summary:
             f"plain streaming, estimated: {_ms(self.estimated_cloud_s_per_token)} a token, "
             f"{_plain(self.estimated_speedup)} times this",
         ]
+        if self.account is not None:
+            lines.append(str(self.account))
         return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from .answering import AnswerStream
 from .chat import Chat
 from .device import Device
 from .equipment import Vocabulary
+from .ledger import Ledger
 from .planning import Objective
 from .policy import Policy
 from .route import ReconnectSettings
@@ -13,6 +14,7 @@ __all__ = [
     "AnswerStream",
     "Chat",
     "Device",
+    "Ledger",
     "Objective",
     "Policy",
     "ReconnectSettings",

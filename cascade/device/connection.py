@@ -19,7 +19,7 @@ from ..errors import (
     WireError,
 )
 from ..links.base import Dialer, Link
-from ..wire import Codec, Commit, Error, ErrorCode, Hello, Hint, Message, Move, Ping, Pong, Welcome
+from ..wire import Codec, Commit, Error, ErrorCode, Hello, Hint, Keep, Message, Move, Ping, Pong, Welcome
 from .route import ReconnectSettings, Route
 from .stream import Stream
 
@@ -285,7 +285,7 @@ class Connection:
                 continue
             stream.count_sent(message, len(data))
             if not self._fail_if_too_long(stream):
-                return _Due(data, must_arrive=not isinstance(message, Hint | Ping), stream=stream)
+                return _Due(data, must_arrive=not isinstance(message, Hint | Keep | Ping), stream=stream)
         return None
 
     def _current_hello(self) -> Hello:

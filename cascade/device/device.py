@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Unpack
 
 from ..errors import CascadeError, SettingsError
-from ..events import Answer
+from ..events import Account, Answer
 from ..links.base import Dialer
 from ..links.urls import dialer_for
 from ..measure import Knowledge
@@ -22,6 +22,7 @@ from .answering import AnswerStream
 from .chat import Chat
 from .drafter import DraftMemory
 from .equipment import Draft, Vocabulary, equip
+from .ledger import Ledger, ledger_path
 from .options import StreamOptions, StreamSettings
 from .prompts import Prompt
 from .route import ReconnectSettings
@@ -54,11 +55,13 @@ class Device:
         reconnect: ReconnectSettings | None = None,
         connect_timeout_s: float = 10.0,
         knowledge: Knowledge | None = None,
+        ledger: Ledger | None = None,
         seed: int | None = None,
     ) -> None:
         """As `connect`, with dialers in place of addresses.
 
         `knowledge` is what another device has measured of the same link, edge and draft, to begin with.
+        Without a `ledger` the books are forgotten with the device.
         """
         if not edges:
             raise SettingsError("edges", "name at least one edge to dial")
@@ -79,6 +82,7 @@ class Device:
         self._connect_timeout_s = connect_timeout_s
         self._random: random.Random = random.SystemRandom() if seed is None else random.Random(seed)
         self._knowledge = knowledge or Knowledge()
+        self._ledger = ledger or Ledger()
         self._was_entered = False
         self._session: DeviceSession | None = None
 
@@ -97,6 +101,7 @@ class Device:
         proxy: str | None = None,
         reconnect: ReconnectSettings | None = None,
         connect_timeout_s: float = 10.0,
+        ledger: Path | None = None,
         seed: int | None = None,
     ) -> Device:
         """A device for the edges at these addresses; where one is down or does not want it, the next serves.
@@ -112,6 +117,8 @@ class Device:
           nor a draft model asks the edge when it is entered, and raises `LinkUnavailable` where none answers
           within `connect_timeout_s`. Others need no edge to start.
         - `identity`, `token`: who the device is, and what proves it. `model`: the only one it wants.
+        - `ledger`: the file with this account's books (`quality`), one for each identity in the user's data
+          folder, unless given. Only one device at a time may use it.
         - `seed` is for tests: it decides session ids and the seeds of streams that name none.
         """
         edges = [
@@ -129,6 +136,7 @@ class Device:
             model=model,
             reconnect=reconnect,
             connect_timeout_s=connect_timeout_s,
+            ledger=Ledger(ledger or ledger_path(identity)),
             seed=seed,
         )
 
@@ -144,7 +152,7 @@ class Device:
         elif hello.vocab_size:
             equipment = equipment.with_vocabulary(hello.vocab_size, hello.vocab_fingerprint)
         self._session = DeviceSession(
-            self._edges, hello, equipment, self._reconnect, self._random, self._knowledge
+            self._edges, hello, equipment, self._reconnect, self._random, self._knowledge, self._ledger
         )
         try:
             await self._session.start(self._connect_timeout_s)
@@ -157,6 +165,10 @@ class Device:
         session, self._session = self._session, None
         if session is not None:
             await session.stop()
+
+    def account(self, quality: float) -> Account:
+        """The books of all streams of this quality, at this moment."""
+        return self._ledger.book(quality).account
 
     @property
     def is_connected(self) -> bool:
@@ -192,6 +204,8 @@ class Device:
         - `stop`: a text, or several, that end the answer and do not belong to it;
         - `stop_ids`: tokens that end the answer and belong to it; the model's ends of sequence, unless given;
         - `policy`: how to draft and when to send; as fast as can be, unless given (`Policy.adaptive`);
+        - `quality` (1: lossless): the least share of tokens that are the target's own pick. The device may
+          decide tokens by itself, without asking, and the account's ledger holds it to that share;
         - `private`: the draft alone answers, and nothing of the stream leaves the device.
         """
         return self._running.begin(prompt, StreamSettings(**options), private=private)

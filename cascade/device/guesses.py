@@ -19,6 +19,8 @@ class Judgement:
     """0 or 1: what stands behind the first disagreement was never judged."""
     changed_from: int | None
     """The text is another from this position on; None if our guesses had it all."""
+    verdicts: tuple[bool, ...]
+    """Whether the target's own pick is ours, for every guess that was judged."""
 
 
 class Guesses:
@@ -81,4 +83,5 @@ class Guesses:
             text.extend(tokens[num_agreed:])
         self.head += len(tokens)
         self.sent = min(max(self.sent, self.head), len(text))
-        return Judgement(num_agreed, num_disagreed, changed_from)
+        verdicts = (True,) * num_agreed + (False,) * num_disagreed
+        return Judgement(num_agreed, num_disagreed, changed_from, verdicts)

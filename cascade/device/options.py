@@ -8,7 +8,7 @@ from typing import Required, TypedDict
 
 from ..decoding import Sampling
 from ..errors import SettingsError
-from ..settings import check_int
+from ..settings import check_int, check_number
 from .policy import Policy
 
 __all__ = ["StreamOptions", "StreamSettings"]
@@ -26,6 +26,8 @@ class StreamOptions(TypedDict, total=False):
     stop: str | Sequence[str]
     stop_ids: Iterable[int] | None
     policy: Policy | None
+    quality: float
+    threshold: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +47,15 @@ class StreamSettings:
     """Tokens that end the answer and belong to it. None: the model's ends of sequence."""
     policy: Policy | None = None
     """How to draft and when to send. None: hint-driven where there is a draft, else plain streaming."""
+    quality: float = 1.0
+    """The least share of tokens that are the target's own pick, in all streams of this quality. 1: all."""
+    threshold: float | None = None
+    """Keep tokens whose chance of disagreement is not above this, within the ledger. None: steered."""
 
     def __post_init__(self) -> None:
+        check_number("quality", self.quality, low=0.5, high=1)
+        if self.threshold is not None:
+            check_number("threshold", self.threshold, low=0, high=1)
         check_int("max_new_tokens", self.max_new_tokens, low=1)
         if not all(isinstance(stop, str) and stop for stop in self.stops):
             raise SettingsError("stop", "must be a text or a list of texts, none of them empty")

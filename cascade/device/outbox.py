@@ -146,7 +146,7 @@ class Outbox:
             self._owes_guesses = False
             self._in_flight.append((guesses.sent, now_s))
             # At least one: an edge that waits for us waits for whatever there is.
-            return self._hint(*guesses.take_unsent(max(1, num_worth_sending())), now_s)
+            return self._guess(*guesses.take_unsent(max(1, num_worth_sending())), now_s)
         if self._owes_acknowledgement:
             return self._hint(guesses.head, 0, (), now_s)
         return None
@@ -168,6 +168,9 @@ class Outbox:
             stop_ids=tuple(sorted(request.stop_ids)),
             patience_s=self.patience_s,
         )
+
+    def _guess(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Message:
+        return self._hint(position, prefix_hash, tokens, now_s)
 
     def _hint(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Hint:
         self.acknowledged = self._guesses.head

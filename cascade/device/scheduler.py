@@ -48,7 +48,13 @@ class _Chained:
     confidence: Confidence
     place: int
     chance: float
+    is_kept: bool = False
     sent_s: float | None = None
+
+    @property
+    def survival(self) -> float:
+        """The chance that it stays in the text: a kept token does, whatever the edge would have said."""
+        return 1.0 if self.is_kept else self.chance
 
 
 class Scheduler:
@@ -81,19 +87,16 @@ class Scheduler:
 
     # What it is told
 
-    def note_guess(self, confidence: Confidence) -> None:
-        place = len(self._chain)
-        chance = self._calibration.chance(confidence, place)
-        self._chain.append(_Chained(confidence, place, chance))
-        self._chance_of_chain *= chance
+    def note_guess(self, confidence: Confidence, *, is_kept: bool = False) -> None:
+        place, chance = len(self._chain), self.chance_of(confidence)
+        chained = _Chained(confidence, place, chance, is_kept)
+        self._chain.append(chained)
+        self._chance_of_chain *= chained.survival
 
     def note_verdict(self, judgement: Judgement, num_tokens: int) -> None:
         """A commit of `num_tokens` judged some of the chain."""
-        for chained in self._chain[: judgement.num_agreed]:
-            self._calibration.learn(chained.confidence, chained.place, is_agreed=True)
-        if judgement.num_disagreed:
-            chained = self._chain[judgement.num_agreed]
-            self._calibration.learn(chained.confidence, chained.place, is_agreed=False)
+        for chained, is_agreed in zip(self._chain, judgement.verdicts, strict=False):
+            self._calibration.learn(chained.confidence, chained.place, is_agreed=is_agreed)
         verdicts = (judgement.num_agreed, judgement.num_disagreed)
         for agreement in (self._agreement, self._knowledge.agreement):
             agreement.add(num_agreed=verdicts[0], num_disagreed=verdicts[1])
@@ -101,7 +104,7 @@ class Scheduler:
             self._chain.clear()
         else:
             del self._chain[:num_tokens]
-        self._chance_of_chain = chance_of_all(chained.chance for chained in self._chain)
+        self._chance_of_chain = chance_of_all(chained.survival for chained in self._chain)
         self._count_probe(sum(verdicts), num_tokens)
 
     def note_sent(self, now_s: float, *, num_sent: int) -> None:
@@ -169,6 +172,15 @@ class Scheduler:
         """That the next guess, not drafted yet, is confirmed, if all before it are."""
         return self._agreement.chance
 
+    def chance_of(self, confidence: Confidence) -> float:
+        """That the edge would say the same behind the chain, all of which is confirmed."""
+        return self._calibration.chance(confidence, len(self._chain))
+
+    @property
+    def survival(self) -> float:
+        """The chance that the whole chain stays in the text."""
+        return self._chance_of_chain
+
     @property
     def chances(self) -> list[float]:
         """Of each guess that no commit has judged: that it is confirmed, if all before it are."""
@@ -217,11 +229,14 @@ class Scheduler:
         return commit_s + LATE_S if is_in_the_way else now_s
 
     def num_worth_sending(self, *, num_sent: int) -> int:
-        chances = self.chances
+        survivals = [
+            1.0 if chained.is_kept else chance
+            for chained, chance in zip(self._chain, self.chances, strict=True)
+        ]
         return num_worth_sending(
             self.policy,
-            chance_of_sent=chance_of_all(chances[:num_sent]),
-            chances=chances[num_sent:],
+            chance_of_sent=chance_of_all(survivals[:num_sent]),
+            chances=survivals[num_sent:],
             far=self._far,
         )
 

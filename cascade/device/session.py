@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..errors import SettingsError
 from ..links.base import Dialer
@@ -14,9 +15,12 @@ from ..models.suffix import SuffixDraft
 from ..wire import Hello
 from .answer_text import AnswerText
 from .answering import AnswerStream
+from .cascade_stream import CascadeStream
 from .connection import MAX_STREAMS, Connection
 from .drafter import Drafter, DraftMemory
 from .equipment import Equipment
+from .escalation import Escalation
+from .ledger import Ledger
 from .options import StreamSettings
 from .outbox import StreamRequest
 from .policy import Policy
@@ -42,7 +46,9 @@ class DeviceSession:
         reconnect: ReconnectSettings,
         random_source: random.Random,
         knowledge: Knowledge,
+        ledger: Ledger,
     ) -> None:
+        self.ledger = ledger
         self.connection = Connection(edges, hello, settings=reconnect, random_source=random_source)
         self.equipment = equipment
         self._vocab_size = hello.vocab_size
@@ -56,6 +62,7 @@ class DeviceSession:
 
     async def start(self, timeout_s: float) -> None:
         """Begin to dial. What the device cannot know by itself, it waits for."""
+        await self.ledger.open()
         self._task = asyncio.create_task(self.connection.run(), name="device-connection")
         if not self._vocab_size:
             welcome = await self.connection.learn(timeout_s)
@@ -75,6 +82,7 @@ class DeviceSession:
             memory.close()
         if self.equipment.runner is not None:
             self.equipment.runner.close()
+        await self.ledger.close()
 
     def begin(
         self, prompt: Prompt, settings: StreamSettings, *, private: bool, memory: DraftMemory | None = None
@@ -83,7 +91,10 @@ class DeviceSession:
         ids = prompt_ids(prompt, self.equipment.tokenizer, self._vocab_size)
         request = self._request(ids, settings)
         text = AnswerText(self.equipment.tokenizer, prompt=ids, stops=settings.stops)
-        stream = self._private(request, text, memory) if private else self._served(request, text, memory)
+        if private:
+            stream: AnswerStream = self._private(request, text, memory)
+        else:
+            stream = self._served(request, text, memory, settings)
         self._streams.add(stream)
         return stream
 
@@ -94,6 +105,10 @@ class DeviceSession:
         policy = settings.policy
         if policy is None:
             policy = Policy.cloud() if equipment.model is None else Policy.adaptive()
+        if settings.quality < 1 and (equipment.model is None or not policy.window):
+            raise SettingsError(
+                "quality", "tokens are kept from a draft, and this stream has none; use quality=1"
+            )
         if policy.window and equipment.model is None:
             raise SettingsError("policy", "this device has no draft model; use Policy.cloud()")
         return StreamRequest(
@@ -104,14 +119,23 @@ class DeviceSession:
             policy=policy,
         )
 
-    def _served(self, request: StreamRequest, text: AnswerText, memory: DraftMemory | None) -> Stream:
+    def _served(
+        self, request: StreamRequest, text: AnswerText, memory: DraftMemory | None, settings: StreamSettings
+    ) -> Stream:
         alias = self.connection.free_alias()
         if alias is None:
             raise SettingsError(
                 "stream", f"{MAX_STREAMS} streams are open on this device; wait for one to end"
             )
         model = self.equipment.model if request.policy.window else None
-        stream = Stream(
+        make_stream: Callable[..., Stream] = partial(Stream, credit=self.ledger.note_lossless)
+        if settings.quality < 1:
+            make_stream = partial(
+                CascadeStream,
+                book=self.ledger.book(settings.quality),
+                escalation=Escalation(settings.quality, fixed_threshold=settings.threshold),
+            )
+        stream = make_stream(
             request,
             session_id=self._random.randbytes(8),
             alias=alias,

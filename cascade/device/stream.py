@@ -14,11 +14,11 @@ from ..errors import ContextExceeded, RefusedError
 from ..events import Source, Summary
 from ..measure import Knowledge
 from ..models.runner import Runner
-from ..wire import Commit, Error, ErrorCode, Hint, Limits, Message, Open
+from ..wire import Commit, Error, ErrorCode, Hint, Keep, Limits, Message, Open
 from .answer_text import AnswerText
 from .answering import AnswerStream
-from .drafter import Drafter
-from .guesses import Guesses
+from .drafter import Drafter, Guess
+from .guesses import Guesses, Judgement
 from .outbox import STAMP_EVERY_S, Outbox, StreamRequest
 from .policy import FOREVER_S
 from .scheduler import Scheduler
@@ -59,8 +59,11 @@ class Stream(AnswerStream):
         text: AnswerText,
         next_generation: Callable[[], int],
         notify: Callable[[Stream], None],
+        credit: Callable[[int], None] | None = None,
     ) -> None:
+        """`credit`: is told how many tokens were delivered, all of them the target's own."""
         super().__init__(request, text, is_plain=drafter is None)
+        self._credit = credit
         self.alias = alias
         self.limits: Limits | None = None
         """The edge's, known from WELCOME on."""
@@ -68,7 +71,7 @@ class Stream(AnswerStream):
         """The edge at the other end of the link has answered our OPEN."""
         self.num_open_bytes = 0
         """Size of the last OPEN."""
-        self._guesses = Guesses(request.prompt)
+        self._guesses = self._make_guesses()
         self._drafter = drafter
         self._runner = runner
         self._next_generation = next_generation
@@ -82,7 +85,7 @@ class Stream(AnswerStream):
         self._draft_timer: asyncio.TimerHandle | None = None
         self._num_rollbacks = 0
         # For the edge:
-        self._outbox = Outbox(request, self._guesses, session_id=session_id, alias=alias)
+        self._outbox = self._make_outbox(session_id)
         self._send_timer: asyncio.TimerHandle | None = None
         self._asked = (-1, 0.0)
         """(head, time) of the last request to repeat lost commits."""
@@ -94,6 +97,12 @@ class Stream(AnswerStream):
         """In a row, without a token in between."""
         self._retry_timer: asyncio.TimerHandle | None = None
         self._goodbye_timer: asyncio.TimerHandle | None = None
+
+    def _make_guesses(self) -> Guesses:
+        return Guesses(self.request.prompt)
+
+    def _make_outbox(self, session_id: bytes) -> Outbox:
+        return Outbox(self.request, self._guesses, session_id=session_id, alias=self.alias)
 
     # What the connection does with it
 
@@ -117,7 +126,7 @@ class Stream(AnswerStream):
     def note_limits(self, limits: Limits) -> None:
         """The edge's WELCOME: the text may have reached the context's end before we knew where that is."""
         self.limits = limits
-        if not self.is_ended and self.has_answer and self._guesses.head >= self._length_limit():
+        if not self.is_ended and self.has_answer and self._num_decided >= self._length_limit():
             self._tally.finish_reason = "length"
             self._end()
 
@@ -128,7 +137,12 @@ class Stream(AnswerStream):
     @property
     def has_answer(self) -> bool:
         """Some of it has come."""
-        return self._guesses.head > len(self.request.prompt)
+        return self._num_decided > len(self.request.prompt)
+
+    @property
+    def _num_decided(self) -> int:
+        """Tokens of the text that the app may have."""
+        return self._guesses.head
 
     @property
     def is_over(self) -> bool:
@@ -149,7 +163,7 @@ class Stream(AnswerStream):
         return message
 
     def count_sent(self, message: Message, num_bytes: int) -> None:
-        if isinstance(message, Hint):
+        if isinstance(message, Hint | Keep):
             self._tally.bytes_up += num_bytes
         elif isinstance(message, Open):
             self.num_open_bytes = num_bytes
@@ -172,14 +186,7 @@ class Stream(AnswerStream):
         if not tokens:
             return
         self._num_refused = 0
-        chances = self._scheduler.chances
-        self._judge(tokens)
-        self._repeat_lost_hints(commit, now_s)
-        num_hinted = commit.num_hinted - num_known
-        for index, token in enumerate(tokens):
-            source = Source.HINTED if index < num_hinted else Source.DRIVEN
-            position = self._guesses.head - len(tokens) + index
-            self._deliver(token, position, source, now_s, chances[index] if index < len(chances) else None)
+        self._settle(commit, num_known, now_s)
         if not self.is_ended:
             self._scheduler.note_commit(now_s)
             self._wish_patience()
@@ -211,6 +218,18 @@ class Stream(AnswerStream):
 
     # What a commit tells
 
+    def _settle(self, commit: Commit, num_known: int, now_s: float) -> None:
+        """Take the tokens of a commit behind those that we know."""
+        tokens = commit.tokens[num_known:]
+        chances = self._scheduler.chances
+        self._judge(tokens)
+        self._repeat_lost_hints(commit, now_s)
+        num_hinted = commit.num_hinted - num_known
+        for index, token in enumerate(tokens):
+            source = Source.HINTED if index < num_hinted else Source.DRIVEN
+            position = self._guesses.head - len(tokens) + index
+            self._deliver(token, position, source, now_s, chances[index] if index < len(chances) else None)
+
     def _measure(self, commit: Commit, now_s: float) -> None:
         if self._outbox.opened_s is not None and not commit.tokens:
             # The answer to OPEN comes at once: the first round trip for free.
@@ -224,8 +243,11 @@ class Stream(AnswerStream):
             self._outbox.stamp_every_s = STAMP_EVERY_S
 
     def _judge(self, tokens: tuple[int, ...]) -> None:
-        judgement = self._guesses.commit(tokens)
-        self._scheduler.note_verdict(judgement, len(tokens))
+        self._note_judgement(self._guesses.commit(tokens), len(tokens))
+
+    def _note_judgement(self, judgement: Judgement, num_tokens: int) -> None:
+        """What a commit of so many tokens said about our guesses."""
+        self._scheduler.note_verdict(judgement, num_tokens)
         if judgement.changed_from is not None:
             self._num_rollbacks += 1
             if self._drafter is not None:
@@ -243,7 +265,7 @@ class Stream(AnswerStream):
             self._notify(self)
 
     def _answer_tokens(self) -> list[int]:
-        return self._guesses.committed(len(self.request.prompt))
+        return self._guesses.tokens[len(self.request.prompt) : self._num_decided]
 
     def _summarise(self) -> Summary:
         return self._tally.summary(self._link)
@@ -254,6 +276,8 @@ class Stream(AnswerStream):
 
     def _end(self) -> None:
         super()._end()
+        if self._credit is not None:
+            self._credit(self._tally.num_tokens)
         self._outbox.close()
         self._cancel_sending()
         self._cancel_retry()
@@ -297,6 +321,8 @@ class Stream(AnswerStream):
 
     def _decide_sending(self, now_s: float) -> None:
         """Send the guesses now, as late as still serves the next pass, or not yet."""
+        if self.is_ended:
+            return
         guesses = self._guesses
         when_s = None
         if guesses.num_unsent:
@@ -406,8 +432,7 @@ class Stream(AnswerStream):
                 self._tally.num_drafted += 1
                 # A rollback meanwhile: this guess continues a text that is no more.
                 if num_rollbacks == self._num_rollbacks and not self.is_ended:
-                    self._guesses.add(guess.token)
-                    self._scheduler.note_guess(guess.confidence)
+                    self._take_guess(guess, now_s)
                     if self._send_timer is None:  # else it goes with the message that is planned
                         self._decide_sending(now_s)
                     self._decide_drafting()
@@ -419,6 +444,11 @@ class Stream(AnswerStream):
             self._go_on_undrafted()
         finally:
             drafter.release()
+
+    def _take_guess(self, guess: Guess, now_s: float) -> None:
+        """The draft says how the text may go on."""
+        self._guesses.add(guess.token)
+        self._scheduler.note_guess(guess.confidence)
 
     def _go_on_undrafted(self) -> None:
         """Drafting is for speed only: from here on the edge decides alone, and waits for no hints."""

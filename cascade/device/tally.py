@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..events import Source, Summary
+from ..events import Account, Source, Summary
 from ..measure import LinkEstimator
 
 __all__ = ["Mean", "Tally"]
@@ -32,6 +32,7 @@ class Tally:
     def __init__(self, started_s: float, *, is_plain: bool) -> None:
         """`is_plain`: this is plain streaming, without hints."""
         self.num_drafted = 0
+        self.num_at_once = 0
         self.num_opens = 0
         self.bytes_up = 0
         self.bytes_down = 0
@@ -50,14 +51,20 @@ class Tally:
         self._num_tokens += 1
         self._num_by_source[source] += 1
 
-    def summary(self, link: LinkEstimator | None) -> Summary:
-        """`link` is the one that served the stream; None if none did."""
+    @property
+    def num_tokens(self) -> int:
+        return self._num_tokens
+
+    def summary(self, link: LinkEstimator | None, *, account: Account | None = None) -> Summary:
+        """`link` is the one that served the stream; None if none did. `account`: the books it was held to."""
         per_token_s = (self._last_s - self._first_s) / max(1, self._num_tokens - 1)
         rtt_s = None if link is None else link.rtt_s
         return Summary(
             num_tokens=self._num_tokens,
             num_hinted=self._num_by_source[Source.HINTED],
             num_kept=self._num_by_source[Source.KEPT],
+            num_at_once=self.num_at_once,
+            account=account,
             time_to_first_token_s=self._first_s - self._started_s,
             time_per_token_s=per_token_s,
             num_drafted=self.num_drafted,

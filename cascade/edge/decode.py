@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..decoding import agreed_prefix, cut
+from ..decoding import cut
 from ..errors import EngineError
 from ..models.base import Feed
 from ..wire.text import HashedText, common_prefix
 from .hints import HintBuffer
 from .interface import Committed, DecodeRequest
+from .keeping import Decided, decide
 from .memory import TextCache
 from .outlook import Outlook
 
@@ -49,6 +50,10 @@ class Decode:
         self.prefilled_s = float("-inf")
         """When this text was last fed tokens that it lacked: who waits longest comes first."""
         self.cache = TextCache(owner, self.hints.tokens)
+        self.has_pen = True
+        """We may go on behind the chain's end. In cascade mode the device may want to do that itself."""
+        self._disputed: set[int] = set()
+        """Positions of the text whose tokens are not our own picks, as far as the device may not know it."""
         self._revision = 0
         self._was_opened = True
         """Opened or resumed, and not stepped since."""
@@ -71,9 +76,31 @@ class Decode:
         and not the last, which is our own pick anyway."""
         return not self._was_opened and self.head < self.request.length_limit - 1
 
+    @property
+    def is_held(self) -> bool:
+        """The device has the pen, and has not said what it wants to know."""
+        return not self.has_pen and not self.hints.num_usable
+
+    def verdict(self, start: int, stop: int) -> tuple[bool, ...] | None:
+        """Which of these tokens are our own picks; None: all of them."""
+        if not self._disputed:
+            return None
+        is_own = tuple(position not in self._disputed for position in range(start, stop))
+        return None if all(is_own) else is_own
+
+    def acknowledge(self, known: int) -> bool:
+        """The device has everything before `known`; True if that is news."""
+        if not self.known < known <= self.head:
+            return False
+        self.known = known
+        if self._disputed:
+            self._disputed = {position for position in self._disputed if position >= known}
+        return True
+
     def resume(self, prefix: tuple[int, ...], *, patience_s: float, now_s: float) -> None:
         """The device opened again. Our text stands, unless the device was given more, or something else."""
         self.patience_s = patience_s
+        self.has_pen = True
         self.last_step_s = self._due_s = now_s
         self._was_opened = True
         ours = self.hints.committed()
@@ -83,6 +110,7 @@ class Decode:
             self.cache.num_valid = min(self.cache.num_valid, shared)
             self._revision += 1
             self.hints.rewrite(prefix)
+            self._disputed.clear()
             self.is_finished = False
             self._check_finished(prefix)
         self.known = len(prefix)
@@ -108,6 +136,7 @@ class Decode:
             num_valid=cache.num_valid,
             fed=fed,
             hints=hints,
+            is_kept=self.hints.kept(self.head, self.head + len(hints)),
             num_picks=0 if is_partial else len(hints) + 1,
             position=self.head,
             revision=self._revision,
@@ -126,25 +155,60 @@ class Decode:
         if not step.num_picks:
             step.cache.num_valid += len(step.fed)
             return None
-        num_agreed = agreed_prefix(step.hints, picks)
+        decided = self._decide(step, picks)
+        num_agreed = decided.num_hinted
         tokens, reason = cut(
-            picks[: num_agreed + 1],
+            decided.tokens,
             position=step.position,
             stop_ids=self.request.stop_ids,
             limit=self.request.length_limit,
         )
+        disputed = [index for index, is_own in enumerate(decided.is_own[: len(tokens)]) if not is_own]
+        self._disputed.update(step.position + index for index in disputed)
         self._judge(tuple(tokens), now_s)
         # The cache holds the fed hints; of these the agreed ones are text, our own last token is not fed yet.
-        step.cache.num_valid = step.position + min(num_agreed, len(tokens) - 1)
+        step.cache.num_valid = step.position + min(len(step.hints), num_agreed, len(tokens) - 1)
         self.last_step_s = now_s
         self._was_opened = False
         self._due_s = now_s if self.hints.num_usable else now_s + self.patience_s
         self.is_finished = reason is not None
         return Committed(tuple(tokens), min(num_agreed, len(tokens)))
 
-    def offer(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> None:
-        """The device's guess, of use or not."""
-        self.hints.offer(position, prefix_hash, tokens)
+    def _decide(self, step: PlannedStep, picks: list[int]) -> Decided:
+        """What was fed, and the token behind it if the device has kept that: its row is there anyway."""
+        chain, is_kept = list(step.hints), list(step.is_kept)
+        ahead = self.hints.usable(len(picks))
+        has_next = len(ahead) == len(picks) and ahead[:-1] == chain
+        if has_next and self.hints.kept(step.position + len(chain), step.position + len(picks))[0]:
+            chain.append(ahead[-1])
+            is_kept.append(True)
+        return decide(chain, is_kept, picks, goes_on=self.has_pen or has_next)
+
+    def overrule(self, position: int, prefix_hash: int, now_s: float) -> bool:
+        """The app has seen something else from `position` on; False if we do not have what stands before."""
+        if not self.prompt_length <= position <= self.head:
+            return False
+        if not self.hints.has_before(position, prefix_hash):
+            return False
+        self.cache.num_valid = min(self.cache.num_valid, position - 1)
+        self._revision += 1
+        self.hints.rewind(position)
+        self._disputed = {each for each in self._disputed if each < position}
+        self.known = min(self.known, position)
+        self.last_step_s = self._due_s = now_s
+        self.is_finished = False
+        return True
+
+    def offer(
+        self,
+        position: int,
+        prefix_hash: int,
+        tokens: tuple[int, ...],
+        now_s: float,
+        kept: tuple[bool, ...] | None = None,
+    ) -> None:
+        """The device's guess, of use or not, and what it `kept` of it."""
+        self.hints.offer(position, prefix_hash, tokens, kept)
         if self.hints.num_usable:
             self._due_s = min(self._due_s, now_s)
         self.outlook.note_hints(self.hints.num_usable, now_s)
@@ -187,6 +251,8 @@ class PlannedStep:
     fed: list[int]
     """Committed tokens that the cache lacks, then the hints."""
     hints: list[int]
+    is_kept: list[bool]
+    """Which of the hints are no guesses."""
     num_picks: int
     """One for every hint and one more, or none: the text lacks more than this pass feeds."""
     position: int

@@ -94,6 +94,26 @@ class BatchEngine:
         _ours(text).offer(position, prefix_hash, tokens, self._now_s())
         self._changed.set()
 
+    def keep(
+        self,
+        text: Text,
+        position: int,
+        prefix_hash: int,
+        tokens: tuple[int, ...],
+        kept: tuple[bool, ...],
+        *,
+        may_go_on: bool,
+    ) -> None:
+        decode = _ours(text)
+        decode.has_pen = may_go_on
+        decode.offer(position, prefix_hash, tokens, self._now_s(), kept)
+        self._changed.set()
+
+    def overrule(self, text: Text, position: int, prefix_hash: int) -> bool:
+        """Give up the text from `position` on; False if what stands before it is not the device's."""
+        self._changed.set()
+        return _ours(text).overrule(position, prefix_hash, self._now_s())
+
     def wish_patience(self, text: Text, patience_s: float) -> None:
         """The device wants the edge to wait for hints so long from now on."""
         _ours(text).patience_s = min(patience_s, self.settings.max_patience_s)
@@ -105,9 +125,7 @@ class BatchEngine:
 
     def acknowledge(self, text: Text, known: int) -> None:
         """The device has everything before `known`."""
-        decode = _ours(text)
-        if decode.known < known <= decode.head:
-            decode.known = known
+        if _ours(text).acknowledge(known):
             self._changed.set()
 
     def close(self, text: Text) -> None:

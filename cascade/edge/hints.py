@@ -2,6 +2,7 @@
 
 A hint is usable when the hash it carries matches the text before it: committed tokens plus the hints
 already buffered behind them. Nothing else decides, so loss, gaps and reordering need no special case.
+In cascade mode some tokens of the chain are no guesses: the device has decided them by itself.
 """
 
 from __future__ import annotations
@@ -17,10 +18,19 @@ MAX_EARLY = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _EarlyHint:
+class _Offer:
+    """Tokens that continue the text which this hash tells."""
+
     position: int
     prefix_hash: int
     tokens: tuple[int, ...]
+    kept: tuple[bool, ...] | None = None
+    """Those that the device decided by itself. Then the hash has all its 32 bits."""
+
+    def first(self, count: int) -> _Offer:
+        """The same with its first `count` tokens only."""
+        kept = None if self.kept is None else self.kept[:count]
+        return _Offer(self.position, self.prefix_hash, self.tokens[:count], kept)
 
 
 class HintBuffer:
@@ -31,7 +41,9 @@ class HintBuffer:
         """Committed tokens, then the chain. The border is `_head`."""
         self._head = len(text)
         self._max_tokens = max_tokens
-        self._early: list[_EarlyHint] = []
+        self._early: list[_Offer] = []
+        self._kept: set[int] = set()
+        """Positions of the chain whose tokens are no guesses."""
         self.num_dropped = 0
         """Hint tokens that could not be used: of a dead chain, of the past, or too many."""
 
@@ -57,17 +69,35 @@ class HintBuffer:
         stop = self._head if limit is None else min(self._head, start + limit)
         return self._text.tokens[start:stop]
 
-    def offer(self, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
-        """Take a hint: chain it, keep it for later, or drop it."""
+    def kept(self, start: int, stop: int) -> list[bool]:
+        """Which tokens of the chain the device has decided by itself."""
+        return [position in self._kept for position in range(start, stop)]
+
+    def offer(
+        self,
+        position: int,
+        prefix_hash: int,
+        tokens: tuple[int, ...],
+        kept: tuple[bool, ...] | None = None,
+    ) -> None:
+        """Take a hint: chain it, keep it for later, or drop it.
+
+        `kept`, where the device has decided some of it by itself; the hash has all its 32 bits then.
+        """
+        offer = _Offer(position, prefix_hash, tokens, kept)
         if position > len(self._text):
-            self._keep_early(_EarlyHint(position, prefix_hash, tokens))
-        elif self._chain(position, prefix_hash, tokens):
+            self._keep_early(offer)
+        elif self._chain(offer):
             self._chain_early()
         elif position > self._head:
             # It may belong to a newer chain whose beginning was overtaken.
-            self._keep_early(_EarlyHint(position, prefix_hash, tokens))
+            self._keep_early(offer)
         else:
             self.num_dropped += len(tokens)
+
+    def has_before(self, position: int, prefix_hash: int) -> bool:
+        """Is the text before `position` the one with this hash, of 32 bits?"""
+        return position <= len(self._text) and self._text.state_before(position) == prefix_hash
 
     def commit(self, tokens: list[int]) -> None:
         """The edge's own picks are the text now; the chain lives on where it agrees with them."""
@@ -77,6 +107,9 @@ class HintBuffer:
             self.num_dropped += self.num_usable
             text.truncate(self._head)
             text.extend(tokens)
+            self._kept.clear()
+        elif self._kept:
+            self._kept = {position for position in self._kept if position >= new_head}
         self._head = new_head
         if self._early:
             self._chain_early()
@@ -85,13 +118,23 @@ class HintBuffer:
         """Begin anew from this committed text."""
         self._text.truncate(0)
         self._text.extend(tokens)
-        self._head = len(tokens)
-        self._early.clear()
+        self._forget_chain()
 
-    def _chain(self, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> bool:
-        """Put tokens into the chain at `position` if what stands before it is what the device saw."""
-        text = self._text
-        if text.hash_before(position) != prefix_hash:
+    def rewind(self, position: int) -> None:
+        """Give up the text from `position` on."""
+        self._text.truncate(position)
+        self._forget_chain()
+
+    def _forget_chain(self) -> None:
+        self._head = len(self._text)
+        self._early.clear()
+        self._kept.clear()
+
+    def _chain(self, offer: _Offer) -> bool:
+        """Put tokens into the chain at their position if what stands before them is what the device saw."""
+        text, position, tokens = self._text, offer.position, offer.tokens
+        ours = text.hash_before(position) if offer.kept is None else text.state_before(position)
+        if ours != offer.prefix_hash:
             return False
         num_past = min(max(0, self._head - position), len(tokens))
         if num_past and tuple(text.tokens[position : position + num_past]) != tokens[:num_past]:
@@ -107,16 +150,20 @@ class HintBuffer:
             # The device drafted again from here: the newer chain replaces the older.
             self.num_dropped += len(text) - start
             text.truncate(start)
+            self._kept = {kept for kept in self._kept if kept < start}
             known = []
         text.extend(news[len(known) :])
+        if offer.kept is not None:
+            kept = offer.kept[num_past : num_past + len(news)]
+            self._kept.update(start + index for index, is_kept in enumerate(kept) if is_kept)
         return True
 
-    def _keep_early(self, hint: _EarlyHint) -> None:
+    def _keep_early(self, hint: _Offer) -> None:
         """Only what could have a place in the chain: devices must not fill our memory with futures."""
         room = max(0, self._head + self._max_tokens - hint.position)
         if len(hint.tokens) > room:
             self.num_dropped += len(hint.tokens) - room
-            hint = _EarlyHint(hint.position, hint.prefix_hash, hint.tokens[:room])
+            hint = hint.first(room)
         if not hint.tokens:
             return
         self._early.append(hint)
@@ -132,7 +179,7 @@ class HintBuffer:
         for hint in self._early:
             if hint.position > len(self._text):
                 continue
-            if not self._chain(hint.position, hint.prefix_hash, hint.tokens):
+            if not self._chain(hint):
                 if hint.position > self._head:
                     continue
                 self.num_dropped += len(hint.tokens)

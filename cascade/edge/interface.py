@@ -115,6 +115,11 @@ class Text(Protocol):
         """The text from `start` on, at most `limit` tokens of it."""
         ...
 
+    def verdict(self, start: int, stop: int) -> tuple[bool, ...] | None:
+        """Which of these tokens are the engine's own picks; None: all of them. Asked for what the device is
+        not known to have."""
+        ...
+
 
 class Engine(Protocol):
     """Decodes many texts. All of it is called on the event loop, and none of it waits but `run`."""
@@ -163,6 +168,30 @@ class Engine(Protocol):
 
     def hint(self, text: Text, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
         """The device's guess at the tokens from `position` on, behind a prefix with this hash."""
+        ...
+
+    def keep(
+        self,
+        text: Text,
+        position: int,
+        prefix_hash: int,
+        tokens: tuple[int, ...],
+        kept: tuple[bool, ...],
+        *,
+        may_go_on: bool,
+    ) -> None:
+        """A hint of which the device has decided some tokens by itself; the hash has 32 bits.
+
+        `may_go_on`: behind its last token the engine decides, after its patience. Otherwise it adds nothing
+        of its own there, until the text is resumed or another keep says so.
+        """
+        ...
+
+    def overrule(self, text: Text, position: int, prefix_hash: int) -> bool:
+        """The device has decided otherwise: give up the text from `position` on, finished or not.
+
+        False, and nothing done, where the text does not reach so far or is another before `position`.
+        """
         ...
 
     def wish_patience(self, text: Text, patience_s: float) -> None:

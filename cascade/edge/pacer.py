@@ -91,7 +91,7 @@ class Pacer:
     def _may_step(self, decode: Decode) -> bool:
         """Not while too much of it is unacknowledged: the device may be gone, and what it cannot have seen
         costs passes."""
-        if decode.is_finished or decode.is_running or decode.owner in self._held:
+        if decode.is_finished or decode.is_running or decode.is_held or decode.owner in self._held:
             return False
         return decode.head - decode.known < self._settings.run_ahead
 

@@ -19,6 +19,7 @@ from ..wire import (
     ErrorCode,
     Hello,
     Hint,
+    Keep,
     Limits,
     Message,
     Move,
@@ -202,7 +203,7 @@ class EdgeServer:
 
     def _on_message(self, peer: Peer, account: Account, message: Message) -> None:
         match message:
-            case Hint():
+            case Hint() | Keep():
                 self._sessions.on_hint(peer, account, message)
             case Open():
                 self._sessions.on_open(peer, account, message)

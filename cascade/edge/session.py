@@ -44,7 +44,7 @@ class Session:
     ) -> None:
         self.key = key
         self.alias = alias
-        self.generation = generation
+        self.generation = self.opened_generation = generation
         self._request_hash = hash(request)
         """Not the request itself: a tombstone keeps no text."""
         self.text: Text | None = None
@@ -72,8 +72,13 @@ class Session:
     def attach(self, text: Text, prefix_length: int, generation: int) -> None:
         """Opened, or opened again: the device has `prefix_length` tokens."""
         self.text = text
+        self.opened_generation = generation
+        self.overrule(generation, prefix_length)
+
+    def overrule(self, generation: int, position: int) -> None:
+        """What was said from `position` on does not count any more."""
         self.generation = generation
-        self._sent = prefix_length
+        self._sent = position
         self._num_hinted = 0
         self._owes_answer = True
 
@@ -135,6 +140,7 @@ class Session:
             position=start,
             tokens=tokens,
             num_hinted=num_hinted,
+            verdict=text.verdict(start, self._sent),
             echo_ms=echo_ms,
             held_ms=held_ms,
             queue_ms=queue_ms,

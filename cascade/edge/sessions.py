@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from ..decoding import Sampling
 from ..errors import EngineError, MemoryExceeded, SettingsError
-from ..wire import Close, Error, ErrorCode, Hint, Open
+from ..wire import Close, Error, ErrorCode, Hint, Keep, Open, Pen
 from .accounts import Account, Accounts
 from .admission import ENGINE_IS_DEAD, AccountLoad, EdgeLoad, Refusal, admit
 from .counters import Counters
@@ -120,11 +120,15 @@ class Sessions:
             session.repeat_answer()  # a duplicate, or our answer was lost
             peer.commit(session)
 
-    def on_hint(self, peer: Peer, account: Account, hint: Hint) -> None:
+    def on_hint(self, peer: Peer, account: Account, hint: Hint | Keep) -> None:
         now_s = self._now_s()
         session = peer.sessions.get(hint.alias)
         is_asleep = session is not None and session.text is None and not session.was_closed
-        if session is None or is_asleep or hint.generation > session.generation:
+        if (
+            session is None
+            or is_asleep
+            or (hint.generation > session.generation and not self._overrule(session, account, hint))
+        ):
             # We restarted, its lease ended, or the OPEN was lost: the device opens again with all its tokens.
             if peer.may_say_unknown(hint.alias, hint.generation, now_s):
                 peer.mention(
@@ -154,10 +158,34 @@ class Sessions:
                 self._counters.num_ignored += len(hint.tokens)  # over its rate it has no work to ask for
                 return
             account.work(len(hint.tokens), now_s)
-            self._engine.hint(text, hint.position, hint.prefix_hash, hint.tokens)
+            self._take(text, hint)
         elif hint.position > hint.known:
             session.repeat_from(max(hint.known, text.prompt_length))
             peer.commit(session)
+
+    def _take(self, text: Text, hint: Hint | Keep) -> None:
+        if isinstance(hint, Hint):
+            self._engine.hint(text, hint.position, hint.prefix_hash, hint.tokens)
+        else:
+            may_go_on = hint.pen is Pen.EDGE
+            self._engine.keep(
+                text, hint.position, hint.prefix_hash, hint.tokens, hint.kept, may_go_on=may_go_on
+            )
+
+    def _overrule(self, session: Session, account: Account, keep: Hint | Keep) -> bool:
+        """The app has seen something else than what we said from here on; False if that is not our text."""
+        text = session.text
+        if text is None or not isinstance(keep, Keep):
+            return False
+        if keep.generation - keep.raised != session.opened_generation:
+            return False  # an OPEN between was lost
+        if not self._engine.overrule(text, keep.position, keep.prefix_hash):
+            return False
+        session.overrule(keep.generation, keep.position)
+        session.last_step_s = self._now_s()
+        self.run(session, account)
+        account.finished.pop(session, None)
+        return True
 
     def on_close(self, peer: Peer, message: Close) -> None:
         session = peer.sessions.get(message.alias)

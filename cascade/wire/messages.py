@@ -53,7 +53,7 @@ def record(cls: type[T]) -> type[T]:
 
 
 class Pen(IntEnum):
-    """Who decides the next token after a KEEP."""
+    """Who may decide behind the last token of a KEEP."""
 
     EDGE = 0
     DEVICE = 1
@@ -158,21 +158,34 @@ class Hint:
 
 @record
 class Keep:
-    """Tokens the device decided by itself; `pen` says who decides the one after them."""
+    """Tokens from `position` on, at least one. The device has decided by itself those that it flags `kept`,
+    and guesses at the others. All of it holds on condition that what stands before it does; `prefix_hash`,
+    here with 32 bits, says what that is.
+
+    `raised` counts the generations since the last OPEN. A KEEP that raises one overrules whatever the edge
+    said from `position` on. `known`, `stamp_ms` and `patience_ms` are those of HINT.
+    """
 
     alias: int
     generation: int
     position: int
+    prefix_hash: int
     tokens: tuple[int, ...]
-    pen: Pen
+    kept: tuple[bool, ...]
+    known: int
+    pen: Pen = Pen.EDGE
+    raised: int = 0
+    stamp_ms: int | None = None
+    patience_ms: int | None = None
 
 
 @record
 class Commit:
     """Tokens the edge decided, from `position` on; `num_hinted` of them were hinted.
 
-    `verdict` judges kept tokens, one flag each. `echo_ms` is the newest HINT's stamp, `held_ms` the time
-    it lay at the edge before this commit. `logprobs` has one number per token, in float32 precision.
+    `verdict` has one flag for each token: whether it is the edge's own pick, given all before it; None: all
+    of them are. `echo_ms` is the newest stamp, `held_ms` the time it lay at the edge before this commit.
+    `logprobs` has one number per token, in float32 precision.
     """
 
     alias: int

@@ -1,4 +1,4 @@
-"""Lists as packed bytes: token ids, verdict bits and log-probabilities.
+"""Lists as packed bytes: token ids, flags and log-probabilities.
 
 One msgpack bin instead of an array: fewer bytes, a length that can be checked before anything is built, and
 one C call each way.
@@ -13,12 +13,10 @@ from typing import Final
 from ..errors import SettingsError, WireError
 from .messages import MAX_TOKENS
 
-__all__ = ["MAX_VERDICT", "TokenPacker", "pack_bits", "pack_floats", "unpack_bits", "unpack_floats"]
+__all__ = ["TokenPacker", "pack_floats", "pack_marks", "unpack_floats", "unpack_marks"]
 
-MAX_VERDICT: Final = (1 << 16) - 1
 _LOWEST_LOGPROB: Final = -1e6
 _HIGHEST_LOGPROB: Final = 1e-3  # above 0 only by the rounding of a log-sum-exp
-_COUNT: Final = struct.Struct("<H")
 _CACHED: Final = 64  # lists up to this long find their Struct ready made
 _STRUCTS: Final = {letter: [struct.Struct(f"<{n}{letter}") for n in range(_CACHED + 1)] for letter in "HI"}
 
@@ -69,28 +67,22 @@ class TokenPacker:
         return WireError(f"{where}: must be token ids from 0 to {self.vocab_size - 1}")
 
 
-def pack_bits(flags: Sequence[bool], where: str) -> bytes:
-    """A count (uint16, little-endian), then the flags from the lowest bit of the first byte on."""
-    count = len(flags)
-    if count > MAX_VERDICT:
-        raise WireError(f"{where}: must be at most {MAX_VERDICT} flags")
-    packed = bytearray(_COUNT.size + (count + 7) // 8)
-    _COUNT.pack_into(packed, 0, count)
-    for index, flag in enumerate(flags):
-        if flag:
-            packed[_COUNT.size + index // 8] |= 1 << index % 8
+def pack_marks(marks: Sequence[bool]) -> bytes:
+    """One bit each, from the lowest of the first byte on. How many there are is said elsewhere."""
+    packed = bytearray((len(marks) + 7) // 8)
+    for index, mark in enumerate(marks):
+        if mark:
+            packed[index // 8] |= 1 << index % 8
     return bytes(packed)
 
 
-def unpack_bits(data: bytes, where: str) -> tuple[bool, ...]:
-    """The flags of `pack_bits`. Bits beyond the count must be 0, so that flags have one spelling."""
-    count = int.from_bytes(data[: _COUNT.size], "little")
-    if len(data) != _COUNT.size + (count + 7) // 8:
-        raise WireError(f"{where}: must be a count and that many bits")
-    flags = tuple(bool(byte >> bit & 1) for byte in data[_COUNT.size :] for bit in range(8))
-    if any(flags[count:]):
-        raise WireError(f"{where}: must have zeros after the last bit")
-    return flags[:count]
+def unpack_marks(data: bytes, count: int, where: str) -> tuple[bool, ...]:
+    """The first `count` bits. Those beyond must be 0, so that marks have one spelling."""
+    if len(data) != (count + 7) // 8:
+        raise WireError(f"{where}: must have one flag for each token")
+    if count % 8 and data[-1] >> count % 8:
+        raise WireError(f"{where}: must have zeros after the last flag")
+    return tuple(bool(data[index // 8] >> index % 8 & 1) for index in range(count))
 
 
 def pack_floats(values: Sequence[float], where: str) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from ..errors import WireError
-from .fields import U8, U16, U32, U64, blob, number, optional, whole
+from .fields import U8, U32, U64, blob, number, optional, whole
 from .layout import Field, Layout, Values, plain
 from .messages import MAX_HINT_TOKENS, MAX_STOP_IDS, MAX_TOKENS, Close, Commit, Hint, Keep, Open, Pen
-from .packing import TokenPacker, pack_bits, pack_floats, unpack_bits, unpack_floats
+from .packing import TokenPacker, pack_floats, pack_marks, unpack_floats, unpack_marks
 
 __all__ = ["STREAM_LAYOUTS"]
 
@@ -18,8 +18,9 @@ _ALIAS: Final = Field("alias", whole(0, U8))
 _GENERATION: Final = Field("generation", _COUNT)
 _POSITION: Final = Field("position", _COUNT)
 _TOKENS: Final = blob(0, None, f"at most {MAX_TOKENS} tokens")
-_HASH: Final = whole(0, U16)
 _HASH_BYTES: Final = 2  # at the beginning of a guess
+_KEEP_HASH_BYTES: Final = 4
+"""A guess that is taken for another's costs a little time; a kept token would change the text."""
 _USUAL_OWN: Final = 1  # all tokens but the last were hinted, or one was driven
 
 
@@ -66,24 +67,25 @@ def _lift_open(values: Values, packer: TokenPacker) -> Open:
     )
 
 
-def _pack_guess(message: Hint, packer: TokenPacker) -> bytes:
+def _pack_guess(tokens: Values, prefix_hash: int, packer: TokenPacker, name: str, hash_bytes: int) -> bytes:
     """The prefix hash, then the tokens; nothing at all without tokens, for then no one asks for the hash."""
-    tokens = packer.pack(message.tokens, "HINT.tokens", MAX_HINT_TOKENS)
-    if not tokens:
+    packed = packer.pack(tokens, f"{name}.tokens", MAX_HINT_TOKENS)
+    if not packed:
         return b""
-    if not _HASH.accepts(message.prefix_hash):
-        raise WireError(f"HINT.prefix_hash: expected {_HASH.says}")
-    return message.prefix_hash.to_bytes(_HASH_BYTES, "little") + tokens
+    if type(prefix_hash) is not int or not 0 <= prefix_hash < 1 << 8 * hash_bytes:
+        raise WireError(f"{name}.prefix_hash: expected integer of {hash_bytes} bytes")
+    return prefix_hash.to_bytes(hash_bytes, "little") + packed
 
 
-def _unpack_guess(guess: bytes, packer: TokenPacker) -> tuple[int, tuple[int, ...]]:
+def _unpack_guess(
+    guess: bytes, packer: TokenPacker, name: str, hash_bytes: int
+) -> tuple[int, tuple[int, ...]]:
     """The prefix hash and the tokens."""
-    if not guess:
-        return 0, ()
-    if len(guess) <= _HASH_BYTES:
-        raise WireError("HINT.guess: must have tokens behind the hash, or be empty")
-    tokens = packer.unpack(guess, "HINT.guess", MAX_HINT_TOKENS, _HASH_BYTES)
-    return int.from_bytes(guess[:_HASH_BYTES], "little"), tokens
+    if len(guess) <= hash_bytes:
+        or_empty = ", or be empty" if name == "HINT" else ""
+        raise WireError(f"{name}.guess: must have tokens behind the hash{or_empty}")
+    tokens = packer.unpack(guess, f"{name}.guess", MAX_HINT_TOKENS, hash_bytes)
+    return int.from_bytes(guess[:hash_bytes], "little"), tokens
 
 
 def _lower_hint(message: Hint, packer: TokenPacker) -> Values:
@@ -93,7 +95,7 @@ def _lower_hint(message: Hint, packer: TokenPacker) -> Values:
         message.alias,
         message.generation,
         position,
-        _pack_guess(message, packer),
+        _pack_guess(message.tokens, message.prefix_hash, packer, "HINT", _HASH_BYTES),
         position - message.known,
         message.stamp_ms,
         message.patience_ms,
@@ -105,9 +107,16 @@ def _relate_hint(values: Values, width: int) -> None:
         raise WireError("HINT.behind: must not be above the position")
 
 
+def _relate_keep(values: Values, width: int) -> None:
+    if values[6] > values[3]:
+        raise WireError("KEEP.behind: must not be above the position")
+    if values[8] > values[2]:
+        raise WireError("KEEP.raised: must not be above the generation")
+
+
 def _lift_hint(values: Values, packer: TokenPacker) -> Hint:
     _, alias, generation, position, guess, behind, stamp_ms, patience_ms = values
-    prefix_hash, tokens = _unpack_guess(guess, packer)
+    prefix_hash, tokens = _unpack_guess(guess, packer, "HINT", _HASH_BYTES) if guess else (0, ())
     return Hint(
         alias=alias,
         generation=generation,
@@ -121,24 +130,49 @@ def _lift_hint(values: Values, packer: TokenPacker) -> Hint:
 
 
 def _lower_keep(message: Keep, packer: TokenPacker) -> Values:
-    tokens = packer.pack(message.tokens, "KEEP.tokens")
-    return (5, message.alias, message.generation, message.position, tokens, int(message.pen))
+    position, tokens, kept = message.position, message.tokens, message.kept
+    if not tokens:
+        raise WireError("KEEP.tokens: must not be empty")
+    if len(kept) != len(tokens):
+        raise WireError("KEEP.kept: must have one flag for each token")
+    return (
+        5,
+        message.alias,
+        message.generation,
+        position,
+        _pack_guess(tokens, message.prefix_hash, packer, "KEEP", _KEEP_HASH_BYTES),
+        pack_marks(kept),
+        position - message.known,
+        int(message.pen),
+        message.raised,
+        message.stamp_ms,
+        message.patience_ms,
+    )
 
 
 def _lift_keep(values: Values, packer: TokenPacker) -> Keep:
-    _, alias, generation, position, tokens, pen = values
+    _, alias, generation, position, guess, kept, behind, pen, raised, stamp_ms, patience_ms = values
+    prefix_hash, tokens = _unpack_guess(guess, packer, "KEEP", _KEEP_HASH_BYTES)
     return Keep(
         alias=alias,
         generation=generation,
         position=position,
-        tokens=packer.unpack(tokens, "KEEP.tokens"),
+        prefix_hash=prefix_hash,
+        tokens=tokens,
+        kept=unpack_marks(kept, len(tokens), "KEEP.kept"),
+        known=position - behind,
         pen=Pen(pen),
+        raised=raised,
+        stamp_ms=stamp_ms,
+        patience_ms=patience_ms,
     )
 
 
 def _lower_commit(message: Commit, packer: TokenPacker) -> Values:
     verdict, logprobs = message.verdict, message.logprobs
     count, num_hinted = len(message.tokens), message.num_hinted
+    if verdict is not None and len(verdict) != count:
+        raise WireError("COMMIT.verdict: must have one flag for each token")
     if type(num_hinted) is not int or not 0 <= num_hinted <= count:
         raise WireError("COMMIT.num_hinted: expected integer from 0 to the number of tokens")
     return (
@@ -148,7 +182,7 @@ def _lower_commit(message: Commit, packer: TokenPacker) -> Values:
         message.position,
         packer.pack(message.tokens, "COMMIT.tokens"),
         count - num_hinted if count else _USUAL_OWN,
-        None if verdict is None else pack_bits(verdict, "COMMIT.verdict"),
+        None if verdict is None else pack_marks(verdict),
         message.echo_ms,
         message.held_ms,
         message.queue_ms,
@@ -187,7 +221,7 @@ def _lift_commit(values: Values, packer: TokenPacker) -> Commit:
         position=position,
         tokens=tokens,
         num_hinted=max(0, len(tokens) - own),
-        verdict=None if verdict is None else unpack_bits(verdict, "COMMIT.verdict"),
+        verdict=None if verdict is None else unpack_marks(verdict, len(tokens), "COMMIT.verdict"),
         echo_ms=echo_ms,
         held_ms=held_ms,
         queue_ms=queue_ms,
@@ -244,11 +278,17 @@ STREAM_LAYOUTS: Final = (
             _ALIAS,
             _GENERATION,
             _POSITION,
-            Field("tokens", _TOKENS),
-            Field("pen", whole(min(Pen), max(Pen))),
+            Field("guess", blob(0, None, f"prefix hash and at most {MAX_HINT_TOKENS} tokens")),
+            Field("kept", blob(0, None, "packed flags")),
+            Field("behind", _COUNT, 0),
+            Field("pen", whole(min(Pen), max(Pen)), int(Pen.EDGE)),
+            Field("raised", _COUNT, 0),
+            Field("stamp_ms", optional(_COUNT), None),
+            Field("patience_ms", optional(_COUNT), None),
         ),
         _lower_keep,
         _lift_keep,
+        _relate_keep,
     ),
     Layout(
         6,

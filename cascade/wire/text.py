@@ -38,6 +38,10 @@ class HashedText:
         """The 16-bit hash of all tokens before `position`, as hints carry it."""
         return fold(self._states[position])
 
+    def state_before(self, position: int) -> int:
+        """All 32 bits of it, as what is kept carries it."""
+        return self._states[position]
+
 
 def common_prefix(left: list[int], right: list[int] | tuple[int, ...]) -> int:
     """How many leading tokens two texts share; by halves, for slices compare fast."""

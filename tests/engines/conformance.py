@@ -69,7 +69,7 @@ class Opened:
         self.failure: EngineError | None = None
         self.on_commit: Callable[[], None] = lambda: None
         self._engine = engine
-        self._acknowledges = acknowledges
+        self.acknowledges = acknowledges
         self._changed = asyncio.Event()
         self._is_opening = True
         self.text: Text = engine.open(
@@ -99,13 +99,24 @@ class Opened:
         text = HashedText(self.text.committed() if behind is None else behind)
         self._engine.hint(self.text, len(text), text.hash_before(len(text)), tuple(guesses))
 
+    def keep(self, tokens: Sequence[int], kept: Sequence[bool], *, may_go_on: bool) -> None:
+        """Behind the text that was committed."""
+        position = self.text.head
+        state = HashedText(self.text.committed()).state_before(position)
+        self._engine.keep(self.text, position, state, tuple(tokens), tuple(kept), may_go_on=may_go_on)
+
+    def acknowledge(self) -> None:
+        """From now on, and for what was said before."""
+        self.acknowledges = True
+        self._engine.acknowledge(self.text, self.text.head)
+
     def _on_commit(self, committed: Committed) -> None:
         assert not self._is_opening, "commits come later, and not while the text is being opened"
         assert committed.tokens
         assert 0 <= committed.num_hinted <= len(committed.tokens)
         self.said += committed.tokens
         self.num_hinted += committed.num_hinted
-        if self._acknowledges:
+        if self.acknowledges:
             self._engine.acknowledge(self.text, self.text.head)
         self.on_commit()
         self._changed.set()
@@ -242,6 +253,56 @@ async def an_owner_is_held_and_others_are_not(subject: Subject) -> None:
     subject.engine.close(held.text)
 
 
+async def what_is_kept_is_text_and_gets_a_verdict(subject: Subject) -> None:
+    """Behind a guess that is confirmed; and without the pen nothing is added behind it."""
+    request = subject.request()
+    expected = subject.answer(request)
+    other = expected[1] - 1 if expected[1] else 1
+    opened = subject.open(request, acknowledges=False)
+    begin = len(request.prompt)
+    opened.keep([expected[0], other], [False, True], may_go_on=False)
+    await opened.until(lambda: len(opened.said) >= 2)
+    await subject.open(subject.request(1), owner="other").finish()
+    assert opened.said == [expected[0], other]
+    assert opened.text.verdict(begin, begin + 2) == (True, False)
+    assert opened.text.verdict(begin, begin + 1) is None
+    opened.acknowledge()
+    opened.keep([other], [True], may_go_on=True)
+    await opened.until(lambda: opened.text.is_finished)
+    assert opened.said[:3] == [expected[0], other, other]
+    subject.engine.close(opened.text)
+
+
+async def what_stands_behind_a_wrong_guess_is_dead(subject: Subject) -> None:
+    request = subject.request()
+    expected = subject.answer(request)
+    opened = subject.open(request)
+    wrong = expected[0] - 1 if expected[0] else 1
+    opened.keep([wrong, wrong, wrong], [False, True, True], may_go_on=True)
+    assert await opened.finish() == expected
+
+
+async def the_app_has_the_last_word(subject: Subject) -> None:
+    request = subject.request()
+    expected = subject.answer(request)
+    opened = subject.open(request)
+    await opened.until(lambda: opened.text.is_finished)
+    begin = len(request.prompt)
+    state = HashedText([*request.prompt, *expected[:3]]).state_before(begin + 3)
+    assert not subject.engine.overrule(opened.text, begin + 3, state ^ 1)
+    assert not subject.engine.overrule(opened.text, begin + 500, state)
+    assert subject.engine.overrule(opened.text, begin + 3, state)
+    assert opened.text.committed(begin) == expected[:3]
+    assert not opened.text.is_finished
+    other = expected[3] - 1 if expected[3] else 1
+    opened.acknowledges = False
+    opened.keep([other], [True], may_go_on=False)
+    await opened.until(lambda: opened.text.head > begin + 3)
+    assert opened.text.committed(begin) == [*expected[:3], other]
+    assert opened.text.verdict(begin, begin + 4) == (True, True, True, False)
+    subject.engine.close(opened.text)
+
+
 async def what_a_token_takes_is_known_once_one_was_decoded(subject: Subject) -> None:
     await subject.open(subject.request(length_limit=len(subject.prompts[0]) + 100)).finish()
     assert subject.engine.pass_s > 0
@@ -267,6 +328,9 @@ CHECKS: tuple[Check, ...] = (
     a_closed_text_says_nothing_more,
     what_the_device_has_is_the_text,
     an_owner_is_held_and_others_are_not,
+    what_is_kept_is_text_and_gets_a_verdict,
+    what_stands_behind_a_wrong_guess_is_dead,
+    the_app_has_the_last_word,
     what_a_token_takes_is_known_once_one_was_decoded,
     an_engine_that_has_ended_says_so,
 )

@@ -11,6 +11,7 @@ from cascade.edge.interface import Committed, DecodeRequest, Served
 from cascade.errors import EngineError
 from cascade.models.base import Feed
 from cascade.testing import SyntheticTarget
+from cascade.wire.text import HashedText
 
 __all__ = ["PlainEngine"]
 
@@ -36,6 +37,9 @@ class PlainText:
         self.owner = owner
         self.on_commit = on_commit
         self.on_failure = on_failure
+        self.keeps: list[tuple[int, int, tuple[int, ...], tuple[bool, ...]]] = []
+        self.may_go_on = True
+        self.disputed: set[int] = set()
 
     @property
     def head(self) -> int:
@@ -48,6 +52,22 @@ class PlainText:
 
     def committed(self, start: int = 0, limit: int | None = None) -> list[int]:
         return self.tokens[start:][:limit]
+
+    def verdict(self, start: int, stop: int) -> tuple[bool, ...] | None:
+        is_own = tuple(position not in self.disputed for position in range(start, stop))
+        return None if all(is_own) else is_own
+
+    def has_before(self, position: int, state: int) -> bool:
+        return position <= self.head and HashedText(self.tokens[:position]).state_before(position) == state
+
+    def offered(self) -> tuple[int, bool] | None:
+        """What the device says of the next position, and whether it has decided that."""
+        for position, state, tokens, kept in reversed(self.keeps):
+            index = self.head - position
+            is_here = 0 <= index < len(tokens) and self.has_before(position, state)
+            if is_here and tuple(self.tokens[position:]) == tokens[:index]:
+                return tokens[index], kept[index]
+        return None
 
 
 class PlainEngine:
@@ -92,9 +112,33 @@ class PlainEngine:
         if text.tokens[: len(prefix)] != list(prefix):
             text.tokens = list(prefix)
         text.known = len(prefix)
+        text.may_go_on = True
 
     def hint(self, text: Text, position: int, prefix_hash: int, tokens: tuple[int, ...]) -> None:
         self.num_hints += 1
+
+    def keep(
+        self,
+        text: Text,
+        position: int,
+        prefix_hash: int,
+        tokens: tuple[int, ...],
+        kept: tuple[bool, ...],
+        *,
+        may_go_on: bool,
+    ) -> None:
+        assert isinstance(text, PlainText)
+        text.keeps = [*text.keeps[-7:], (position, prefix_hash, tokens, kept)]
+        text.may_go_on = may_go_on
+
+    def overrule(self, text: Text, position: int, prefix_hash: int) -> bool:
+        assert isinstance(text, PlainText)
+        if not text.prompt_length <= position or not text.has_before(position, prefix_hash):
+            return False
+        del text.tokens[position:]
+        text.disputed = {each for each in text.disputed if each < position}
+        text.known = min(text.known, position)
+        return True
 
     def wish_patience(self, text: Text, patience_s: float) -> None:
         """It never waits."""
@@ -127,6 +171,12 @@ class PlainEngine:
             return
         elif text.head - text.known < self._run_ahead:
             logits = self._target.forward([Feed(self._target.new_sequence(), text.tokens, 1)])
-            text.tokens.append(pick(logits[0], text.request.sampling, text.head))
+            own, offered = pick(logits[0], text.request.sampling, text.head), text.offered()
+            if offered is None and not text.may_go_on:
+                return
+            is_kept = offered is not None and offered[1]
+            if is_kept and offered is not None and offered[0] != own:
+                text.disputed.add(text.head)
+            text.tokens.append(offered[0] if is_kept and offered is not None else own)
             self.stats.num_committed += 1
             text.on_commit(Committed((text.tokens[-1],), 0))

@@ -37,21 +37,21 @@ def guesses_of(prompt: list[int], guesses: list[int], *, num_sent: int = 0) -> G
 
 def test_an_agreeing_commit_changes_nothing_but_the_head() -> None:
     these = guesses_of([1], [2, 3, 4], num_sent=2)
-    assert these.commit((2, 3)) == Judgement(num_agreed=2, num_disagreed=0, changed_from=None)
+    assert these.commit((2, 3)) == Judgement(2, 0, changed_from=None, verdicts=(True, True))
     assert (these.head, these.sent, these.end) == (3, 3, 4)
     assert (these.num_chained, these.num_sent, these.num_unsent) == (1, 0, 1)
 
 
 def test_a_contradicting_commit_drops_what_stands_behind_it() -> None:
     these = guesses_of([1], [2, 3, 4, 5], num_sent=4)
-    assert these.commit((2, 9)) == Judgement(num_agreed=1, num_disagreed=1, changed_from=2)
+    assert these.commit((2, 9)) == Judgement(1, 1, changed_from=2, verdicts=(True, False))
     assert these.tokens == [1, 2, 9]
     assert (these.num_chained, these.num_sent, these.num_unsent) == (0, 0, 0)
 
 
 def test_a_commit_beyond_the_guesses_disagrees_with_none_of_them() -> None:
     these = guesses_of([1], [2])
-    assert these.commit((2, 3, 4)) == Judgement(num_agreed=1, num_disagreed=0, changed_from=2)
+    assert these.commit((2, 3, 4)) == Judgement(1, 0, changed_from=2, verdicts=(True,))
     assert these.tokens == [1, 2, 3, 4]
 
 

@@ -22,10 +22,12 @@ from cascade.wire import (
     ErrorCode,
     Hello,
     Hint,
+    Keep,
     Limits,
     Message,
     Move,
     Open,
+    Pen,
     Ping,
     Welcome,
 )
@@ -164,7 +166,15 @@ OUT_OF_RANGE: list[tuple[type[Message], str, object]] = [
     (Commit, "logprobs", (float("-inf"), 0.0)),
     (Commit, "logprobs", (0.5, 0.0)),
     (Commit, "logprobs", ("a", "b")),
-    (Commit, "verdict", (True,) * 65_536),
+    (Commit, "verdict", (True,)),
+    (Commit, "verdict", (True,) * 3),
+    (Keep, "prefix_hash", 1 << 32),
+    (Keep, "tokens", ()),
+    (Keep, "kept", (True,)),
+    (Keep, "kept", (True,) * 3),
+    (Keep, "known", 413),
+    (Keep, "raised", 4),
+    (Keep, "pen", 2),
     (Commit, "held_ms", 1 << 32),
     (Open, "session", b""),
     (Open, "session", b"x" * 33),
@@ -260,6 +270,17 @@ def test_sizes_in_steady_state(position: int, count: int) -> None:
     commit = Commit(alias=3, generation=2, position=position, tokens=tokens, num_hinted=count - 1)
     assert len(CODEC.encode(commit)) == 9 + 2 * count
     assert len(CODEC.encode(dataclasses.replace(commit, num_hinted=count))) == 10 + 2 * count
+    keep = Keep(
+        alias=3,
+        generation=2,
+        position=position,
+        prefix_hash=1 << 31,
+        tokens=tokens,
+        kept=(True,) * count,
+        known=position - 100,
+    )
+    wide = count > 125
+    assert len(CODEC.encode(keep)) == 16 + wide + 2 * count + (count + 7) // 8
     acknowledgement = Hint(alias=3, generation=2, position=position, prefix_hash=0, tokens=(), known=position)
     assert len(CODEC.encode(acknowledgement)) == 7
 
@@ -268,7 +289,7 @@ def test_trailing_defaults_are_left_out_and_inner_ones_are_not() -> None:
     commit = Commit(alias=3, generation=2, position=412, tokens=(5,))
     assert len(fields_of(commit)) == 5
     assert fields_of(dataclasses.replace(commit, echo_ms=9))[5:] == [1, None, 9]
-    assert fields_of(dataclasses.replace(commit, verdict=()))[5:] == [1, b"\0\0"]
+    assert fields_of(dataclasses.replace(commit, verdict=(True,)))[5:] == [1, b"\1"]
     assert fields_of(Error(code=ErrorCode.CLOSED, text="")) == [11, 13, ""]
 
 
@@ -294,6 +315,18 @@ def test_a_guess_is_the_hash_and_then_the_tokens(vocab_size: int) -> None:
     assert codec.decode(codec.encode(most)) == most
     with pytest.raises(WireError, match=r"^HINT\.guess: must be at most"):
         codec.decode(msgpack.packb([*fields[:4], bytes(2 + width * (MAX_HINT_TOKENS + 1))]))
+
+
+def test_what_is_kept_stands_behind_a_longer_hash() -> None:
+    keep = change(SAMPLE[Keep], stamp_ms=None, patience_ms=None, raised=0, pen=Pen.EDGE)
+    fields = fields_of(keep)
+    assert fields[4:] == [b"\x42\0\xc1\xb3\x3e\1\1\1", b"\2", 7]
+    for guess in (b"", b"\x42\0\xc1\xb3", b"\x42\0\xc1\xb3\x3e"):
+        with pytest.raises(WireError, match=r"^KEEP\.guess: must "):
+            CODEC.decode(msgpack.packb([*fields[:4], guess, b"\2"]))
+    for marks in (b"", b"\4", b"\2\0"):
+        with pytest.raises(WireError, match=r"^KEEP\.kept: must "):
+            CODEC.decode(msgpack.packb([*fields[:5], marks]))
 
 
 @pytest.mark.parametrize("prefix_hash", [0, 0xB3C1, 0xFFFF, 1 << 16])

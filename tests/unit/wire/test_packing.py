@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from cascade.errors import WireError
 from cascade.wire.packing import (
-    MAX_VERDICT,
     TokenPacker,
-    pack_bits,
     pack_floats,
-    unpack_bits,
+    pack_marks,
     unpack_floats,
+    unpack_marks,
 )
 
 from .wire_samples import examples
@@ -74,27 +73,17 @@ def test_any_number_of_tokens(vocab_size: int, width: int, count: int) -> None:
 
 @examples(100)
 @given(st.lists(st.booleans(), max_size=70).map(tuple))
-def test_bits(flags: tuple[bool, ...]) -> None:
-    packed = pack_bits(flags, "x")
-    assert len(packed) == 2 + (len(flags) + 7) // 8
-    assert unpack_bits(packed, "x") == flags
+def test_marks(marks: tuple[bool, ...]) -> None:
+    packed = pack_marks(marks)
+    assert len(packed) == (len(marks) + 7) // 8
+    assert unpack_marks(packed, len(marks), "x") == marks
 
 
-def test_bits_have_one_spelling() -> None:
-    assert pack_bits((True, False, True), "x") == b"\x03\x00\x05"
-    for wrong in (
-        b"",
-        b"\x00",
-        b"\x03\x00",
-        b"\x03\x00\x0d",
-        b"\x03\x00\x05\x00",
-        b"\x00\x00\x00",
-        b"\xff\xff",
-    ):
+def test_marks_have_one_spelling() -> None:
+    assert pack_marks((True, False, True)) == b"\x05"
+    for wrong, count in ((b"", 3), (b"\x0d", 3), (b"\x05\x00", 3), (b"\x00", 0), (b"\x05", 9)):
         with pytest.raises(WireError, match=r"^x: "):
-            unpack_bits(wrong, "x")
-    full = (True,) * MAX_VERDICT
-    assert unpack_bits(pack_bits(full, "x"), "x") == full
+            unpack_marks(wrong, count, "x")
 
 
 @examples(100)

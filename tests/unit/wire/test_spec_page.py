@@ -16,7 +16,6 @@ from cascade.wire import Codec, ErrorCode, Message, Pen
 from cascade.wire.codec import LAYOUTS
 from cascade.wire.hashing import HASH_START, extend, fold
 from cascade.wire.layout import REQUIRED, Layout
-from cascade.wire.packing import MAX_VERDICT
 from cascade.wire.shape import MAX_FIELDS
 
 from .wire_samples import VOCAB_SIZE
@@ -123,7 +122,6 @@ def test_code_and_limit_tables() -> None:
         wire.MAX_TOKENS,
         wire.MAX_HINT_TOKENS,
         wire.MAX_STOP_IDS,
-        MAX_VERDICT,
     ]
     assert f"Version {wire.PROTOCOL_VERSION}." in PAGE
 

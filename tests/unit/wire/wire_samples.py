@@ -68,14 +68,26 @@ SAMPLES: tuple[Message, ...] = (
         stamp_ms=4000,
         patience_ms=110,
     ),
-    Keep(alias=200, generation=3, position=412, tokens=(318, 257), pen=Pen.DEVICE),
+    Keep(
+        alias=200,
+        generation=3,
+        position=412,
+        prefix_hash=0xB3C1_0042,
+        tokens=(318, 257),
+        kept=(False, True),
+        known=405,
+        pen=Pen.DEVICE,
+        raised=1,
+        stamp_ms=4000,
+        patience_ms=110,
+    ),
     Commit(
         alias=3,
         generation=2,
         position=412,
         tokens=(318, 257),
         num_hinted=0,
-        verdict=(True, False, True),
+        verdict=(True, False),
         echo_ms=4000,
         held_ms=12,
         queue_ms=0,
@@ -147,6 +159,29 @@ def hints(draw: st.DrawFn, vocab_size: int) -> Hint:
     )
 
 
+def flags_for(tokens: tuple[int, ...]) -> st.SearchStrategy[tuple[bool, ...]]:
+    return st.lists(st.booleans(), min_size=len(tokens), max_size=len(tokens)).map(tuple)
+
+
+@st.composite
+def keeps(draw: st.DrawFn, vocab_size: int) -> Keep:
+    tokens = draw(token_lists(vocab_size).filter(len))
+    position, generation = draw(U32), draw(U32)
+    return Keep(
+        alias=draw(U8),
+        generation=generation,
+        position=position,
+        prefix_hash=draw(U32),
+        tokens=tokens,
+        kept=draw(flags_for(tokens)),
+        known=draw(st.integers(0, position)),
+        pen=draw(st.sampled_from(Pen)),
+        raised=draw(st.integers(0, generation)),
+        stamp_ms=draw(MAYBE_U32),
+        patience_ms=draw(MAYBE_U32),
+    )
+
+
 @st.composite
 def commits(draw: st.DrawFn, vocab_size: int) -> Commit:
     tokens = draw(token_lists(vocab_size))
@@ -157,7 +192,7 @@ def commits(draw: st.DrawFn, vocab_size: int) -> Commit:
         position=draw(U32),
         tokens=tokens,
         num_hinted=draw(st.integers(0, len(tokens)) | st.just(max(0, len(tokens) - 1))),
-        verdict=draw(st.none() | st.lists(st.booleans(), max_size=40).map(tuple)),
+        verdict=draw(st.none() | flags_for(tokens)),
         echo_ms=draw(MAYBE_U32),
         held_ms=draw(MAYBE_U32),
         queue_ms=draw(MAYBE_U32),
@@ -192,14 +227,7 @@ def messages(vocab_size: int) -> dict[type[Message], st.SearchStrategy[Message]]
         ),
         Open: opens(vocab_size),
         Hint: hints(vocab_size),
-        Keep: st.builds(
-            Keep,
-            alias=U8,
-            generation=U32,
-            position=U32,
-            tokens=token_lists(vocab_size),
-            pen=st.sampled_from(Pen),
-        ),
+        Keep: keeps(vocab_size),
         Commit: commits(vocab_size),
         Close: st.builds(Close, alias=U8, generation=U32, known=U32),
         Move: st.builds(Move, edge=text(128), deadline_ms=U32),

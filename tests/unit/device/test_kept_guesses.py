@@ -1,0 +1,79 @@
+"""The device's text in cascade mode."""
+
+from __future__ import annotations
+
+from cascade.device.kept_guesses import KeptGuesses
+from cascade.events import Source
+
+OWN = (True,) * 8
+
+
+def text_of(*guesses: tuple[int, bool]) -> KeptGuesses:
+    """Behind a prompt of one token: (token, is it kept)."""
+    text = KeptGuesses([1])
+    for token, is_kept in guesses:
+        text.add_guess(token, 0.25, is_kept=is_kept)
+    return text
+
+
+def see_all(text: KeptGuesses) -> list[int]:
+    seen = []
+    while (found := text.see_next()) is not None:
+        seen.append(found[1])
+    return seen
+
+
+def test_kept_tokens_are_seen_up_to_the_first_guess() -> None:
+    text = text_of((5, True), (6, True), (7, False), (8, True))
+    assert see_all(text) == [5, 6]
+    assert (text.num_seen, text.num_unaudited, text.num_kept) == (3, 2, 3)
+    assert text.is_kept(1, 5) == (True, True, False, True)
+
+
+def test_a_confirmed_guess_lets_through_what_was_kept_behind_it() -> None:
+    text = text_of((5, True), (6, False), (7, True))
+    see_all(text)
+    settlement = text.settle((5, 6), (False, True))
+    assert [(place.source, place.is_own) for place in settlement.places] == [
+        (Source.KEPT, False),
+        (Source.HINTED, True),
+    ]
+    assert settlement.judgement.num_agreed == 2
+    assert settlement.judgement.verdicts == (False, True)
+    assert see_all(text) == [7]
+
+
+def test_a_correction_kills_what_was_kept_behind_it() -> None:
+    text = text_of((5, False), (6, True), (7, True))
+    settlement = text.settle((9, 4), OWN[:2])
+    assert settlement.num_released == 2
+    assert [place.source for place in settlement.places] == [Source.DRIVEN, Source.DRIVEN]
+    assert settlement.judgement.changed_from == 1
+    assert text.tokens == [1, 9, 4]
+    assert (text.num_kept, text.num_seen, see_all(text)) == (0, 3, [])
+
+
+def test_what_was_seen_stands_and_what_was_said_behind_it_is_void() -> None:
+    text = text_of((5, True), (6, True), (7, True))
+    see_all(text)
+    settlement = text.settle((5, 9, 4), OWN[:3])
+    assert settlement.is_contradicted
+    assert len(settlement.places) == 1
+    assert text.tokens == [1, 5, 6, 7]
+    assert (text.head, text.num_seen, text.num_unaudited) == (2, 4, 2)
+
+
+def test_what_nobody_has_seen_gives_way() -> None:
+    text = text_of((5, False), (6, True), (7, True))
+    settlement = text.settle((5, 9), OWN[:2])
+    assert not settlement.is_contradicted
+    assert settlement.num_released == 2
+    assert text.tokens == [1, 5, 9]
+
+
+def test_a_commit_may_go_on_behind_the_chain() -> None:
+    text = text_of((5, True))
+    settlement = text.settle((5, 6), OWN[:2])
+    assert [place.source for place in settlement.places] == [Source.KEPT, Source.DRIVEN]
+    assert [place.doubt for place in settlement.places] == [0.25, None]
+    assert text.num_seen == 3

@@ -1,0 +1,157 @@
+"""The books: what may be kept, what is on file, and what a crash costs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from cascade.device.ledger import WRITTEN_AHEAD, Ledger, ledger_path
+from cascade.errors import SettingsError
+
+
+def deliver(ledger: Ledger, count: int, *, quality: float = 0.9) -> None:
+    for _ in range(count):
+        ledger.book(quality).note_delivered()
+
+
+def test_nothing_is_kept_on_credit() -> None:
+    book = Ledger().book(0.9)
+    num_kept = 0
+    for _ in range(1000):
+        if book.may_keep:
+            book.keep()
+            num_kept += 1
+        book.note_delivered()
+        assert book.exposure <= 0.1 * book.num_delivered + 1e-9
+    assert num_kept == 99  # at the last token there was room for 99 with 999 delivered
+
+
+def test_verdicts_make_room() -> None:
+    ledger = Ledger()
+    deliver(ledger, 20)
+    book = ledger.book(0.9)
+    book.keep()
+    book.keep()
+    assert not book.may_keep
+    book.audit(is_own=True)
+    assert book.may_keep
+    book.audit(is_own=False)
+    assert (book.num_disputed, book.num_open) == (1, 0)
+    book.keep()
+    book.release(1)
+    assert book.exposure == 1
+    book.keep()
+    book.give_up(1)
+    assert (book.num_disputed, book.may_keep) == (2, False)
+
+
+def test_lossless_tokens_are_credit_for_every_promise() -> None:
+    ledger = Ledger()
+    assert not ledger.book(0.9).may_keep
+    ledger.note_lossless(40)
+    assert ledger.book(0.9).may_keep
+    assert ledger.book(0.975).may_keep
+    assert not ledger.book(0.99).may_keep
+    assert ledger.book(0.9).account.least_quality == 1
+
+
+async def test_books_are_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "ledger.json"
+    ledger = Ledger(path)
+    await ledger.open()
+    ledger.note_lossless(1000)
+    deliver(ledger, 500)
+    book = ledger.book(0.9)
+    book.keep()
+    book.audit(is_own=False)
+    await ledger.close()
+    again = Ledger(path)
+    await again.open()
+    assert again.num_lossless == 1000
+    assert again.book(0.9).account == book.account
+    await again.close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+async def test_a_crash_never_forgets_what_was_kept(tmp_path: Path) -> None:
+    """Whenever the process dies, the file admits at least what was true then."""
+    path = tmp_path / "ledger.json"
+    ledger = Ledger(path)
+    await ledger.open()
+    deliver(ledger, 10_000)
+    book = ledger.book(0.9)
+    num_writes, last, most, number = 0, "", 0, 0
+    while number < 300:
+        if not book.may_keep:
+            await asyncio.sleep(0.001)  # the file has to go ahead
+            continue
+        book.keep()
+        most = max(most, book.exposure)
+        number += 1
+        on_file = json.loads(path.read_text())
+        assert book.exposure <= on_file["books"]["0.9"]["disputed"] <= most + WRITTEN_AHEAD
+        assert on_file["books"]["0.9"]["delivered"] <= book.num_delivered
+        if number % 3:
+            book.audit(is_own=number % 5 == 0)
+        num_writes += path.read_text() != last
+        last = path.read_text()
+    assert num_writes < 30, "a file is not written at every token"
+    await ledger.close()
+    assert json.loads(path.read_text())["books"]["0.9"]["disputed"] == book.exposure
+
+
+async def test_nothing_is_kept_while_the_file_cannot_be_written(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "folder" / "ledger.json")
+    await ledger.open()
+    (tmp_path / "folder").write_text("in the way")
+    deliver(ledger, 1000)
+    assert not ledger.book(0.9).may_keep
+    await asyncio.sleep(0.05)
+    assert not ledger.book(0.9).may_keep
+    (tmp_path / "folder").unlink()
+    await ledger.close()
+    assert (tmp_path / "folder" / "ledger.json").exists()
+
+
+async def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ledger.json").mkdir()
+    with pytest.raises(SettingsError, match=r"ledger\.json cannot be read"):
+        await Ledger(tmp_path / "ledger.json").open()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{",
+        '{"version": 2, "lossless": 0, "books": {}}',
+        '{"version": 1, "lossless": -1, "books": {}}',
+        '{"version": 1, "lossless": 0, "books": {"0.9": {"delivered": 1.5, "disputed": 0}}}',
+        '{"version": 1, "lossless": 0, "books": {"most": {"delivered": 1, "disputed": 0}}}',
+        '{"version": 1, "lossless": 0, "books": []}',
+    ],
+)
+async def test_a_spoilt_file_is_not_taken_for_an_empty_one(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "ledger.json"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match="move it away"):
+        await Ledger(path).open()
+    assert path.read_text() == content
+
+
+def test_every_identity_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASCADE_DATA", str(tmp_path))
+    names = {ledger_path(name) for name in ("kettle-7", "a/b", "../../etc", "a%2fb", "", "ä", "%")}
+    assert len(names) == 7
+    assert {path.parent for path in names} == {tmp_path / "ledgers"}
+
+
+def test_what_is_on_file_can_be_read_by_people() -> None:
+    ledger = Ledger()
+    deliver(ledger, 40)
+    content = json.loads(ledger.text(ahead=3))
+    assert content == {"version": 1, "lossless": 0, "books": {"0.9": {"delivered": 40, "disputed": 3}}}
