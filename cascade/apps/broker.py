@@ -53,7 +53,7 @@ def broker(
     from brokers.embedded import EmbeddedBroker
 
     from ..errors import SettingsError
-    from .serving.certificates import Certificates
+    from .certificates import Certificates
 
     if (tls_cert is None) != (tls_key is None):
         raise SettingsError("tls", "needs both, --tls-cert and --tls-key")

@@ -81,9 +81,9 @@ def mqtt_gateway(
     Example:
       cascade mqtt-gateway --mqtt mqtt://gateway-1:secret@localhost:1883 --queue /var/lib/cascade/questions
     """
+    from ..links.urls import account_in
     from .mqtt_gateway.main import main
     from .mqtt_gateway.settings import GatewaySettings
-    from .serving.options import account_in
 
     code = main(
         mqtt,

@@ -71,8 +71,9 @@ def serve(
       cascade serve --model smollm2-135m --http 0.0.0.0:8080 --tokens tokens.toml
     """
     from ..edge import EdgeSettings
+    from ..links.urls import account_in
     from .serve import main
-    from .serving.options import ServeOptions, account_in, parse_address, read_config
+    from .serving.options import ServeOptions, parse_address, read_config
 
     host, port = parse_address(http)
     options = ServeOptions(

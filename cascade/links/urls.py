@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from ..errors import SettingsError
 from .base import Dialer
 from .memory import memory_dialer
 
-__all__ = ["SCHEMES", "dialer_for"]
+__all__ = ["SCHEMES", "account_in", "dialer_for"]
 
 Maker = Callable[..., Dialer]
 """(url, parts, identity, token, ssl_context, proxy) -> dialer"""
@@ -40,6 +40,14 @@ def dialer_for(
     if make is None:
         raise SettingsError("url", f"{_shown(url)} begins with none of {', '.join(SCHEMES)}")
     return make(url, parts, identity=identity, token=token, ssl_context=ssl_context, proxy=proxy)
+
+
+def account_in(url: str) -> str:
+    """The account's name in a URL, or nothing; whether the URL is right is somebody else's question."""
+    try:
+        return unquote(urlsplit(url).username or "")
+    except ValueError:
+        return ""
 
 
 def _memory(_url: str, parts: SplitResult, *, identity: str, **_options: object) -> Dialer:

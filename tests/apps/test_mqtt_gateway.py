@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from brokers.embedded import EmbeddedBroker
 from brokers.mosquitto import Mosquitto, find
 from cascade import Device, EdgeServer
 from cascade.apps.mqtt_gateway import GatewaySettings, MqttGateway
@@ -198,7 +199,7 @@ class Ear:
 class House:
     """A broker, a gateway, an edge that may be away, and mosquitto's tools."""
 
-    def __init__(self, broker: Mosquitto, stack: AsyncExitStack, queue: Path | None) -> None:
+    def __init__(self, broker: Mosquitto | EmbeddedBroker, stack: AsyncExitStack, queue: Path | None) -> None:
         self.broker = broker
         self.queue = queue
         self._stack = stack
@@ -259,16 +260,21 @@ class House:
 
 
 @asynccontextmanager
-async def house(queue: Path | None = None, accounts: Mapping[str, str] = ACCOUNTS) -> AsyncIterator[House]:
+async def house(
+    queue: Path | None = None,
+    accounts: Mapping[str, str] = ACCOUNTS,
+    kind: type[Mosquitto] | type[EmbeddedBroker] = Mosquitto,
+) -> AsyncIterator[House]:
     """Without accounts everybody may hear everything."""
-    async with Mosquitto(accounts=accounts, gateways=[GATEWAY]) as broker, AsyncExitStack() as stack:
+    async with kind(accounts=accounts, gateways=[GATEWAY]) as broker, AsyncExitStack() as stack:
         yield House(broker, stack, queue)
     assert tasks_left() == []
 
 
 @needs_mosquitto
-async def test_a_thing_asks_and_is_answered() -> None:
-    async with house() as home, home.edge(), home.gateway():
+@pytest.mark.parametrize("kind", [Mosquitto, EmbeddedBroker])
+async def test_a_thing_asks_and_is_answered(kind: type[Mosquitto] | type[EmbeddedBroker]) -> None:
+    async with house(kind=kind) as home, home.edge(), home.gateway():
         ear = await home.ear("kettle", answer(GATEWAY, "kettle"), pieces(GATEWAY, "kettle"))
         await home.say("kettle", "How hot is it?")
         heard = [await ear.hear()]
@@ -400,6 +406,7 @@ async def test_a_broker_that_restarts_costs_no_answer() -> None:
         ear = await home.ear("kettle", answer(GATEWAY, "kettle"))
         await home.say("kettle", {"question": "Still there?", "stream": False})
         assert (await ear.reply())["status"] == "waiting"
+        assert isinstance(home.broker, Mosquitto)
         await home.broker.kill()
         async with home.edge():
             await until(lambda: gateway.num_answered == 1)

@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from brokers.embedded import EmbeddedBroker
 from brokers.mosquitto import Mosquitto, Tls
 from cascade import Device, EdgeServer, Policy
-from cascade.apps.serving.certificates import Certificates, client_context
+from cascade.apps.certificates import Certificates, client_context
 from cascade.device import Vocabulary
 from cascade.errors import LinkUnavailable, RefusedError
 from cascade.links.base import Link

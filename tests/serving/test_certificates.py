@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from cascade.apps.certificates import Certificates
 from cascade.apps.serving import Serving
-from cascade.apps.serving.certificates import Certificates
 from cascade.errors import LinkUnavailable, SettingsError
 from cascade.links.base import Link
 from cascade.links.websocket import WebSocketDialer

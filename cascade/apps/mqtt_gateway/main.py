@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...device import Device
 from ...errors import SettingsError
-from ..serving.certificates import client_context
+from ..certificates import client_context
 from . import topics
 from .gateway import MqttGateway
 from .settings import GatewaySettings

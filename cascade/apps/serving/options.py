@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from ...errors import SettingsError
 from ...settings import check_int, check_number, from_mapping
 from .tokens import read_toml
 
-__all__ = ["ServeOptions", "account_in", "parse_address", "read_config"]
+__all__ = ["ServeOptions", "parse_address", "read_config"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +56,6 @@ def parse_address(address: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise SettingsError("http", f"must be HOST:PORT, such as 127.0.0.1:8080, not {address[:64]!r}")
     return host.strip("[]") or "127.0.0.1", int(port)
-
-
-def account_in(url: str) -> str:
-    """The account's name in a URL; whether it is one is somebody else's question."""
-    _, has_account, _ = url.rpartition("@")
-    try:
-        return urllib.parse.unquote(urllib.parse.urlsplit(url).username or "") if has_account else ""
-    except ValueError:
-        return ""
 
 
 def read_config(path: Path) -> EdgeSettings:

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from ...edge import EdgeServer, Engine
 from ...links.websocket import WebSocketListener
+from ..certificates import Certificates, client_context
 from ..edges import about_edge
-from .certificates import Certificates, client_context
 from .gate import Gate
 from .operator_pages import HEALTH_PATH, METRICS_PATH, OperatorPages
 from .options import ServeOptions

@@ -6,7 +6,7 @@ import logging
 import ssl
 from pathlib import Path
 
-from ...errors import SettingsError
+from ..errors import SettingsError
 
 __all__ = ["Certificates", "client_context"]
 
