@@ -118,7 +118,7 @@ def _driving(this: Circumstances) -> Plan:
         return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0)
     # So many single steps it takes until `num_driven` in a row agree.
     num_steps = (a**-num_driven - 1) / (1 - a)
-    tokens, passes, seconds, _ = _flow(this)
+    tokens, passes, seconds = _flow(this)
     passes += num_steps
     tokens += num_steps
     seconds += num_steps * pass_s
@@ -134,10 +134,10 @@ def _waiting(this: Circumstances, num_gathered: int) -> Plan:
     """The edge waits until the hints behind its correction have come."""
     a, step_s = _agreement(this), this.draft_step_s
     goes_on = a ** (num_gathered + 1)
-    tokens, passes, flow_s, num_fed = _flow(this, num_gathered=num_gathered)
+    tokens, passes, flow_s = _flow(this, num_gathered=num_gathered)
     tokens = (1 - goes_on) / (1 - a) + goes_on * tokens
     passes = 1 + goes_on * passes
-    first_s = this.pass_s + min(num_gathered, num_fed) * this.hint_s
+    first_s = this.pass_s + num_gathered * this.hint_s
     # A step that runs when the correction comes runs to its end; the drafter sees to it that few do.
     seconds = this.rtt_s + (num_gathered + 0.25) * step_s + first_s + goes_on * flow_s
     worst_s = this.rtt_s + (num_gathered + 1) * step_s + 4 * this.jitter_s + MARGIN_S
@@ -149,15 +149,15 @@ def _waiting(this: Circumstances, num_gathered: int) -> Plan:
     )
 
 
-def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, float, float]:
-    """From the first pass with hints to the next disagreement: tokens, passes, seconds; and hints a pass."""
+def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, float]:
+    """Tokens, passes and seconds from the first pass with hints to the next disagreement."""
     a = _agreement(this)
     # One of the guesses drafted in a pass is for the edge's own token, and needed to go on behind it.
     most = min(MAX_USED_HINTS, max(0.0, (this.pass_s - MARGIN_S) / this.draft_step_s - 1))
     if num_gathered > 0 and most < 1:  # the edge waits for hints before every pass
         pass_s = max(this.pass_s + num_gathered * this.hint_s, (num_gathered + 1) * this.draft_step_s)
         passes = 1 / (1 - a ** (num_gathered + 1))
-        return 1 / (1 - a), passes, passes * pass_s, num_gathered
+        return 1 / (1 - a), passes, passes * pass_s
 
     def passes_with(num_hints: float) -> float:
         # A guess that comes too late for the first pass is in time for the next.
@@ -169,7 +169,7 @@ def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, 
     # The edge feeds no more of them than pay for their rows.
     fewer = range(1, math.ceil(most)) if this.hint_s else ()
     num_hints = min([most, *fewer], key=seconds_with)
-    return 1 / (1 - a), passes_with(num_hints), seconds_with(num_hints), num_hints
+    return 1 / (1 - a), passes_with(num_hints), seconds_with(num_hints)
 
 
 def _agreement(this: Circumstances) -> float:
