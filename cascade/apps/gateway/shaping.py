@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from ...errors import LinkClosed
 from ...links.base import Dialer, Link
 from ...links.emulated import EmulatedLink
 from ...links.profiles import Profile, load_profile, profile_names
 
 __all__ = ["ShapedLink"]
-
-STEP_S = 0.25
-"""An outage of unknown length is cut from the future piece by piece, so it ends within one piece."""
 
 
 class ShapedLink:
@@ -25,25 +23,24 @@ class ShapedLink:
     def __init__(self, profile: Profile, *, seed: int = 0) -> None:
         self._profile = profile
         self._seed = seed
-        self._link: EmulatedLink | None = None
+        self._link: _CutLink | None = None
         """The newest: a device has one at a time."""
         self._is_open = asyncio.Event()
         self._is_open.set()
-        self._cutter: asyncio.Task[None] | None = None
 
     def around(self, dialer: Dialer, *, is_reliable: bool) -> Dialer:
         """`is_reliable`: a stream, which stands still where datagrams are lost."""
 
         async def dial() -> Link:
             await self._is_open.wait()
-            inner = await dialer()
-            self._link = EmulatedLink(
-                inner,
+            link = EmulatedLink(
+                await dialer(),
                 up=self._profile.up,
                 down=self._profile.down,
                 seed=self._seed,
                 is_reliable=is_reliable,
             )
+            self._link = _CutLink(link, self._is_open, is_reliable=is_reliable)
             return self._link
 
         return dial
@@ -61,22 +58,53 @@ class ShapedLink:
         """Another kind of link, by a name that comes with the library, for what is sent from now on."""
         self._profile = load_profile(name)
         if self._link is not None:
-            self._link.change(up=self._profile.up, down=self._profile.down)
+            self._link.emulated.change(up=self._profile.up, down=self._profile.down)
 
     def cut(self) -> None:
         """Until `restore`."""
-        if not self.is_cut:
-            self._is_open.clear()
-            self._cutter = asyncio.create_task(self._keep_cut(), name="gateway-outage")
+        self._is_open.clear()
 
     def restore(self) -> None:
         self._is_open.set()
-        if self._cutter is not None:
-            self._cutter.cancel()
-            self._cutter = None
 
-    async def _keep_cut(self) -> None:
+
+class _CutLink:
+    """Lets nothing through while it is cut: datagrams are lost, a stream stands still."""
+
+    def __init__(self, emulated: EmulatedLink, is_open: asyncio.Event, *, is_reliable: bool) -> None:
+        self.emulated = emulated
+        self._is_open = is_open
+        self._is_reliable = is_reliable
+        self._closed = asyncio.Event()
+
+    @property
+    def peer(self) -> str:
+        return self.emulated.peer
+
+    async def send(self, data: bytes, *, must_arrive: bool = False) -> None:
+        if await self._may_pass():
+            await self.emulated.send(data, must_arrive=must_arrive)
+
+    async def receive(self) -> bytes:
         while True:
-            if self._link is not None:
-                self._link.cut(STEP_S)
-            await asyncio.sleep(0.8 * STEP_S)
+            data = await self.emulated.receive()
+            if await self._may_pass():
+                return data
+
+    async def close(self) -> None:
+        self._closed.set()
+        await self.emulated.close()
+
+    async def _may_pass(self) -> bool:
+        """Now, or when the link is restored; never, if it is a datagram or the link is given up meanwhile."""
+        if self._is_open.is_set() or not self._is_reliable:
+            return self._is_open.is_set()
+        waits = [asyncio.create_task(event.wait()) for event in (self._is_open, self._closed)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._closed.is_set():
+            raise LinkClosed("the link was closed")
+        return True

@@ -103,6 +103,7 @@ async def test_the_link_is_cut_in_mid_answer_and_restored(tmp_path: Path) -> Non
         assert await page.text("#cut") == "Restore the link"
         await page.evaluate("new Promise((done) => setTimeout(done, 800))")
         num_tokens = await page.evaluate(f"document.querySelectorAll('{LAST} .token').length")
+        assert num_tokens < 150
         await page.evaluate("new Promise((done) => setTimeout(done, 800))")
         assert await page.evaluate(f"document.querySelectorAll('{LAST} .token').length") == num_tokens
         await page.click("#cut")
