@@ -214,7 +214,7 @@ class Scheduler:
         if link.jitter_s > step_s / 2:
             return now_s  # nobody knows when the commit comes
         commit_s = self._clock.next_commit_s(now_s - LATE_S, rtt_s=link.rtt_s)
-        judged = [chained.chance for chained in self._chain[: self._num_in_pass + 1]]
+        judged = [chained.survival for chained in self._chain[: self._num_in_pass + 1]]
         num_undrafted = self._num_in_pass + 1 - len(judged)
         chance = self.chance_of_next
         is_in_the_way = stands_in_the_way(
