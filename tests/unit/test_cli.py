@@ -30,6 +30,14 @@ COMMANDS: list[list[str]] = [
     ["models", "fetch"],
     ["models", "info"],
     ["serve"],
+    ["lab"],
+    ["lab", "check"],
+    ["lab", "compare"],
+    ["lab", "list"],
+    ["lab", "report"],
+    ["lab", "run"],
+    ["lab", "show"],
+    ["mqtt-gateway"],
 ]
 
 FIGURES = {
@@ -82,7 +90,7 @@ def commands_of(app: typer.Typer, *before: str) -> list[list[str]]:
     found = [list(before)]
     for command in app.registered_commands:
         assert command.callback is not None
-        found.append([*before, command.name or command.callback.__name__])
+        found.append([*before, command.name or command.callback.__name__.replace("_", "-")])
     for group in app.registered_groups:
         assert group.typer_instance is not None
         found += commands_of(group.typer_instance, *before, str(group.typer_instance.info.name))

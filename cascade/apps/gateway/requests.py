@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Field -> whether a value means "off", and why it cannot be on."""
 
 MODES = ("hint-driven", "cloud", "ask-and-wait")
-CASCADE_FIELDS = ("mode", "hints", "objective", "private", "ids")
+CASCADE_FIELDS = ("mode", "hints", "objective", "quality", "private", "ids")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,8 @@ class Ask:
     seed: int | None
     stop: tuple[str, ...]
     policy: Policy | None
+    quality: float
+    """1: every token is the target's own."""
     is_private: bool
     is_streamed: bool
     includes_usage: bool
@@ -134,6 +136,7 @@ def _read(
         seed=None if seed is None else seed & MAX_SEED,  # OpenAI's are signed
         stop=read_texts(content, "stop", most=MAX_STOPS),
         policy=policy,
+        quality=read_number(ours, "quality", 1.0, low=0.5, high=1),
         is_private=is_private,
         is_streamed=is_streamed,
         includes_usage=read_flag(stream_options, "include_usage"),
@@ -205,7 +208,7 @@ def _plain_prompt(content: Mapping[str, Any]) -> str | list[int]:
 
 
 def _ours(content: Mapping[str, Any]) -> tuple[Policy | None, bool]:
-    """The key `cascade`: how to decode. None of it changes a lossless answer."""
+    """The key `cascade`: how to decode. Only `quality` and `private` change the text."""
     for name in content:
         if name not in CASCADE_FIELDS:
             text = f"cascade has no {str(name)[:64]!r}; there are {', '.join(CASCADE_FIELDS)}"

@@ -184,6 +184,7 @@ class Gateway:
             seed=ask.seed,
             stop=ask.stop,
             policy=ask.policy,
+            quality=ask.quality,
         )
 
     def _model_object(self) -> dict[str, Any]:

@@ -153,7 +153,7 @@ async def test_it_can_be_used_without_a_mouse_and_without_eyes(tmp_path: Path) -
         ]
         assert nameless == []
         reached = []
-        for _ in range(12):
+        for _ in range(14):
             reached.append(await page.evaluate("document.activeElement.id"))
             await page.press("Tab")
         assert {
@@ -163,10 +163,10 @@ async def test_it_can_be_used_without_a_mouse_and_without_eyes(tmp_path: Path) -
             "profile",
             "cut",
             "objective",
+            "quality",
             "temperature",
             "max-tokens",
         } <= set(reached)
-        assert await page.evaluate("document.getElementById('quality').disabled")
 
 
 async def test_light_dark_and_phone(tmp_path: Path) -> None:

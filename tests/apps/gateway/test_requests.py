@@ -179,6 +179,8 @@ def test_completions_refuse_too(name: str, value: Any) -> None:
 def test_our_own_key(ours: dict[str, Any], policy: Policy | None) -> None:
     assert chat(cascade=ours).policy == policy
     assert chat(cascade={**ours, "private": True}).is_private
+    assert chat(cascade=ours).quality == 1
+    assert chat(cascade={**ours, "quality": 0.95}).quality == 0.95
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,7 @@ def test_our_own_key(ours: dict[str, Any], policy: Policy | None) -> None:
         ({"hints": 0}, "hints"),
         ({"private": "yes"}, "private"),
         ({"ids": 1}, "ids"),
+        ({"quality": 0.4}, "quality"),
     ],
 )
 def test_our_own_key_is_read_strictly(ours: dict[str, Any], param: str) -> None:

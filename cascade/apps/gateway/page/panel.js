@@ -4,8 +4,6 @@ import { setLink, status } from "./api.js";
 import { loadDials, loadKey, saveDials, saveKey } from "./store.js";
 
 const LOOK_EVERY_MS = 2000;
-// The slider is drawn already; it can be moved once the gateway knows the field.
-const HAS_QUALITY = false;
 
 const byId = (id) => document.getElementById(id);
 
@@ -18,7 +16,6 @@ export class Panel {
     for (const id of ["objective", "quality", "temperature", "max-tokens", "tints"]) {
       byId(id).addEventListener("input", () => this.remember());
     }
-    byId("quality").disabled = !HAS_QUALITY;
     byId("profile").addEventListener("change", (event) => this.switchLink({ profile: event.target.value }));
     byId("cut").addEventListener("click", () =>
       this.switchLink({ is_cut: byId("cut").getAttribute("aria-pressed") !== "true" }),
@@ -41,6 +38,7 @@ export class Panel {
   restore() {
     const dials = loadDials();
     if (dials.objective) byId("objective").value = dials.objective;
+    if (dials.quality) byId("quality").value = dials.quality;
     if (dials.temperature !== undefined) byId("temperature").value = dials.temperature;
     if (dials.maxTokens) byId("max-tokens").value = dials.maxTokens;
     if (dials.tints !== undefined) byId("tints").checked = dials.tints;
