@@ -18,7 +18,7 @@ __all__ = ["Escalation", "allowance", "appetite", "longest_run", "threshold"]
 NEAR_S = 0.06
 FAR_S = 0.12
 """A correction that costs less than the first is not worth a disagreement; one that costs the second is."""
-HORIZON = 1000
+HORIZON = 4000
 """Tokens over which what was saved is spent."""
 RESERVE = 6.0
 """Disagreements that are kept back for what cannot be foreseen."""
@@ -31,6 +31,8 @@ RELEARNT_EVERY = 16
 PRIOR_DOUBTS = tuple((index / 16) ** 4 for index in range(16))
 """Before anything is known: most tokens are sure."""
 ROUNDING = 1e-12
+CHANCE_SIGMAS = 2.5
+"""Worse verdicts than expected by no more than so many standard deviations are chance."""
 FORGETTING = 0.98
 """Of surprises, with every verdict on a kept token."""
 
@@ -83,7 +85,7 @@ class _Surprise:
     @property
     def caution(self) -> float:
         """1 while the verdicts are as expected; the threshold is divided by it."""
-        return math.exp(max(0.0, self.excess - 1 - math.sqrt(self.variance)))
+        return math.exp(max(0.0, self.excess - 1 - CHANCE_SIGMAS * math.sqrt(self.variance)))
 
 
 class Escalation:
