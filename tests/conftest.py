@@ -32,6 +32,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"{reason}; on Debian: apt-get install {programs[0]}")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of a test stays in the user's own data folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CASCADE_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_blocking_calls() -> Iterator[BlockBuster]:
     """A call in `cascade` that would block a running event loop raises."""

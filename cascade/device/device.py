@@ -118,9 +118,11 @@ class Device:
           within `connect_timeout_s`. Others need no edge to start.
         - `identity`, `token`: who the device is, and what proves it. `model`: the only one it wants.
         - `ledger`: the file with this account's books (`quality`), one for each identity in the user's data
-          folder, unless given. Only one device at a time may use it.
+          folder, unless given. Only one device at a time may use it. Where all edges are in this process the
+          books are forgotten with the device, unless a file is given.
         - `seed` is for tests: it decides session ids and the seeds of streams that name none.
         """
+        is_far = not all(url.startswith("memory:") for url in urls)
         edges = [
             dialer_for(url, identity=identity, token=token, ssl_context=ssl_context, proxy=proxy)
             for url in urls
@@ -136,7 +138,7 @@ class Device:
             model=model,
             reconnect=reconnect,
             connect_timeout_s=connect_timeout_s,
-            ledger=Ledger(ledger or ledger_path(identity)),
+            ledger=Ledger(ledger or (ledger_path(identity) if is_far else None)),
             seed=seed,
         )
 

@@ -79,7 +79,10 @@ class Ledger:
             self._is_closing = True
             self._wake.set()
             await asyncio.gather(task, return_exceptions=True)
-            await asyncio.to_thread(_write, self._path, self.text(ahead=0))
+            try:
+                await asyncio.to_thread(_write, self._path, self.text(ahead=0))
+            except OSError as error:  # what is on file is on the safe side
+                log.warning("the ledger cannot be written: %s", error)
 
     def write_soon(self) -> None:
         """The books come near to what is on file."""

@@ -155,3 +155,15 @@ def test_what_is_on_file_can_be_read_by_people() -> None:
     deliver(ledger, 40)
     content = json.loads(ledger.text(ahead=3))
     assert content == {"version": 1, "lossless": 0, "books": {"0.9": {"delivered": 40, "disputed": 3}}}
+
+
+async def test_a_ledger_that_cannot_be_written_ends_no_device(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "ledgers"
+    ledger = Ledger(folder / "device.json")
+    await ledger.open()
+    folder.write_text("in the way")
+    ledger.note_lossless(3)
+    await ledger.close()
+    assert "cannot be written" in caplog.text
