@@ -246,10 +246,11 @@ class Scheduler:
             return None if can_draft else now_s
         if self._clock is None:
             return now_s
-        # The edge stands waiting, or is going to when it has taken what it has.
+        # The edge stands waiting, or is going to when it has taken what it has. The second costs messages,
+        # and a fixed policy that is patient is so for the sake of few bytes.
         num_taken = self._num_in_pass + 1 if num_sent else 0
-        is_too_late = num_sent == 0 or now_s > self._clock.deadline_s
-        if self._is_patient and num_sent <= num_taken and is_too_late:
+        runs_dry = self._objective is not None and num_sent <= num_taken and now_s > self._clock.deadline_s
+        if self._is_patient and (num_sent == 0 or runs_dry):
             num_waited_for = len(self._chain) - num_taken
             if num_waited_for < (self.policy.num_gathered if can_draft else 1):
                 return None
