@@ -7,6 +7,7 @@ what link and edge were like.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from ...device import AnswerStream
@@ -19,16 +20,19 @@ __all__ = ["Reply", "facts"]
 class Reply:
     """One answer's objects, of which all name the same id, date and model."""
 
-    def __init__(self, stream: AnswerStream, *, is_chat: bool, model: str, fingerprint: str) -> None:
+    def __init__(
+        self, stream: AnswerStream, *, is_chat: bool, model: str, served_model: Callable[[], str]
+    ) -> None:
         self._stream = stream
         self._is_chat = is_chat
         self.id = f"{'chatcmpl' if is_chat else 'cmpl'}-{secrets.token_hex(12)}"
-        self._common = {
-            "id": self.id,
-            "created": now_s(),
-            "model": model,
-            "system_fingerprint": fingerprint or None,
-        }
+        self._always = {"id": self.id, "created": now_s(), "model": model}
+        self._served_model = served_model
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        """Which model answers is known when the edge has said its first word."""
+        return {**self._always, "system_fingerprint": self._served_model() or None}
 
     def whole(self) -> dict[str, Any]:
         """The answer in one piece."""

@@ -147,7 +147,7 @@ class Gateway:
                 stream,
                 is_chat=ask.is_chat,
                 model=ask.model or options.model_name,
-                fingerprint=self._device.served_model,
+                served_model=lambda: self._device.served_model,
             )
             items = tokens_or_silence(
                 stream,
