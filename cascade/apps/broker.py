@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .signals import ENDING, on_signals
 
 if TYPE_CHECKING:
     from brokers.embedded import EmbeddedBroker
@@ -80,12 +81,7 @@ def broker(
 
 async def _serve(broker: EmbeddedBroker, as_json: bool) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stop.set)
-        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt, which ends the loop
-            pass
+    on_signals(stop.set, *ENDING)
     async with broker:
         urls = {name: broker.url_for(name) for name in broker.accounts}
         if as_json:

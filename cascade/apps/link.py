@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from ..links.profiles import Profile, load_profile, profile_names
 from ..links.proxy import LinkProxy
 from ..links.records import RecordFile
 from ..links.traces import BYTES_PER_MBIT, load_trace
+from .signals import ENDING, on_signals
 
 __all__ = ["main", "parse_address", "print_profiles"]
 
@@ -95,7 +94,7 @@ async def _carry(
     json_output: bool,
 ) -> None:
     stopped = asyncio.Event()
-    _on_signals(stopped.set)
+    on_signals(stopped.set, *ENDING)
     console = Console(highlight=False)
     async with AsyncExitStack() as stack:
         records = None if log is None else await stack.enter_async_context(RecordFile(log))
@@ -115,15 +114,6 @@ async def _carry(
         else:
             await stopped.wait()
     _say_goodbye(console, proxy, records, json_output=json_output)
-
-
-def _on_signals(stop: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stop)
-        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt there
-            return
 
 
 def _say_hello(

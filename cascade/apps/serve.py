@@ -6,10 +6,9 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from ..edge import BatchEngine
@@ -18,6 +17,7 @@ from ..models.base import LanguageModel
 from ..models.runner import PacedRunner, Runner, ThreadRunner
 from ..models.synthetic import SyntheticTarget
 from .serving import ServeOptions, Serving
+from .signals import ENDING, on_signals
 
 __all__ = ["SYNTHETIC", "main"]
 
@@ -56,7 +56,6 @@ def main(
 
 
 async def _serve(serving: Serving, *, json_output: bool) -> int:
-    loop = asyncio.get_running_loop()
     stop, stop_now = asyncio.Event(), asyncio.Event()
 
     def on_stop() -> None:
@@ -70,9 +69,8 @@ async def _serve(serving: Serving, *, json_output: bool) -> int:
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
-        _on_signal(loop, "SIGINT", on_stop)
-        _on_signal(loop, "SIGTERM", on_stop)
-        _on_signal(loop, "SIGHUP", on_hangup)
+        on_signals(on_stop, *ENDING)
+        on_signals(on_hangup, "SIGHUP")
         _announce(serving, json_output=json_output)
         await _first_of(stop.wait(), serving.edge.engine_ended.wait())
         if not stop.is_set():
@@ -157,12 +155,3 @@ def _check_port(host: str, port: int) -> None:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         raise cannot_listen(host, port, error) from None
-
-
-def _on_signal(loop: asyncio.AbstractEventLoop, name: str, handler: Callable[[], None]) -> None:
-    number = getattr(signal, name, None)
-    if number is not None:
-        try:
-            loop.add_signal_handler(number, handler)
-        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt, which ends the loop
-            pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import aiohttp
 from ...errors import LinkError, SettingsError
 from ...links.profiles import load_profile
 from ...settings import check_choice, check_int
+from ..signals import ENDING, on_signals
 from .asking import Run, ask
 from .processes import Commands
 from .show import Stage
@@ -77,24 +79,20 @@ def main(options: DemoOptions) -> int:
 async def _main(options: DemoOptions) -> int:
     task = asyncio.current_task()
     assert task is not None
-    told: list[int] = []
+    told: list[str] = []
 
-    def end(number: int) -> None:
-        told.append(number)
+    def end(name: str) -> None:
+        told.append(name)
         task.cancel()  # a second signal while all is being ended changes nothing that matters
 
-    loop = asyncio.get_running_loop()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        try:
-            loop.add_signal_handler(getattr(signal, name), end, int(getattr(signal, name)))
-        except (NotImplementedError, AttributeError):  # Windows: Ctrl-C raises KeyboardInterrupt
-            pass
+    for name in (*ENDING, "SIGHUP"):
+        on_signals(functools.partial(end, name), name)
     try:
         await _tell(options, Stage(is_quiet=options.is_json))
     except asyncio.CancelledError:
         if not told:
             raise
-        return 128 + told[0]
+        return 128 + int(signal.Signals[told[0]])
     return 0
 
 

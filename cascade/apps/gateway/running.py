@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ...links.base import Dialer
 from ...links.profiles import Profile
 from ...links.urls import dialer_for
 from ...models.base import LanguageModel
+from ..signals import ENDING, on_signals
 from .options import GatewayOptions
 from .server import Gateway
 from .shaping import ShapedLink
@@ -61,12 +61,7 @@ async def _run(
     about: DeviceOptions, options: GatewayOptions, *, keys: tuple[str, ...], json_output: bool
 ) -> int:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stop.set)
-        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt, which ends the loop
-            pass
+    on_signals(stop.set, *ENDING)
     shaped = None if about.profile is None else ShapedLink(about.profile)
     draft = await _open_draft(about)
     async with AsyncExitStack() as stack:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import signal
 import sys
 from pathlib import Path
 
 from ...device import Device
 from ...errors import SettingsError
 from ..certificates import client_context
+from ..signals import ENDING, on_signals
 from . import topics
 from .gateway import MqttGateway
 from .settings import GatewaySettings
@@ -71,12 +71,7 @@ def main(
 
 async def _serve(gateway: MqttGateway, *, json_output: bool) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, stop.set)
-        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt, which ends the loop
-            pass
+    on_signals(stop.set, *ENDING)
     async with gateway:
         _announce(gateway, json_output=json_output)
         stopped, failed = asyncio.create_task(stop.wait()), asyncio.create_task(gateway.failed())
