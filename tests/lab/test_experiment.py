@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -14,11 +15,15 @@ from cascade.errors import SettingsError
 from cascade.lab.experiment.campaign import run_campaign
 from cascade.lab.experiment.checking import check_folder
 from cascade.lab.experiment.reading import read_experiment
+from cascade.lab.experiment.recording import Recorder
 from cascade.lab.experiment.report import write_report
 from cascade.lab.experiment.settings import LinkSettings, LoadSettings, ModelSettings, Point, PolicySettings
 from cascade.lab.experiment.store import Store, digest_of
 from cascade.lab.experiment.summary import estimate, grouped
 from cascade.lab.experiment.trial import run_trial
+from cascade.wire import Codec
+
+from ..helpers import in_virtual_time
 
 ROOT = Path(__file__).parents[2]
 SMALL = """
@@ -119,6 +124,43 @@ def test_a_changed_line_is_found(made: Path, kind: str) -> None:
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-2] + lines[-1:]) + "\n" if len(lines) > 1 else "")
     assert check_folder(made)
+
+
+def test_a_changed_time_is_found_though_no_figure_needs_it(made: Path) -> None:
+    path = Store(made).runs()[0].folder / "messages.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[3]["arrived_s"] += 0.001
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert any("digest" in fault for fault in check_folder(made))
+
+
+def test_bytes_that_no_link_carried_are_found(made: Path) -> None:
+    path = Store(made).runs()[0].folder / "messages.jsonl"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if '"commit"' not in line))
+    assert any("bytes counted" in fault for fault in check_folder(made))
+
+
+def test_runs_of_other_settings_are_made_again(small: Path, made: Path) -> None:
+    path = Store(made).runs()[0].folder / "run.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({**about, "key": "of another version"}))
+    assert run_campaign(small, made, jobs=1) == 1
+    assert json.loads(path.read_text())["key"] == about["key"]
+
+
+@in_virtual_time
+async def test_equal_messages_under_way_are_told_apart() -> None:
+    recorder = Recorder(Codec(64))
+    recorder.begin()
+    recorder.sent("device-0", "up", b"x")
+    await asyncio.sleep(1)
+    recorder.sent("device-0", "up", b"x")
+    await asyncio.sleep(1)
+    recorder.arrived("device-0", "up", b"x")
+    await asyncio.sleep(1)
+    for _ in range(2):  # the last is a duplicate
+        recorder.arrived("device-0", "up", b"x")
+    assert [(line["sent_s"], line["arrived_s"]) for line in recorder.messages] == [(0, 2), (1, 3)]
 
 
 def test_the_report_is_drawn_from_the_records_alone(made: Path) -> None:
