@@ -105,7 +105,20 @@ def _open(ref: str, *, dtype: str, exact: bool, num_threads: int | None) -> tupl
     from ..models.loading import open_model
 
     log.info("loading %s", ref)
-    return open_model(ref, dtype=dtype, exact=exact, num_threads=num_threads), ThreadRunner()
+    model = open_model(ref, dtype=dtype, exact=exact, num_threads=num_threads)
+    _tune(model, num_threads)
+    return model, ThreadRunner()
+
+
+def _tune(model: LanguageModel, num_threads: int | None) -> None:
+    from ..models.huggingface import HuggingFaceModel
+    from ..models.tuning import tune
+
+    if isinstance(model, HuggingFaceModel):
+        with asyncio.Runner() as runner:
+            found = tune(model, runner.get_loop().time, num_threads=num_threads)
+        packed = "" if found.narrow_rows is None else f", packed weights up to {found.narrow_rows} rows"
+        log.info("fastest here: %d threads%s", found.num_threads, packed)
 
 
 def _announce(serving: Serving, *, json_output: bool) -> None:

@@ -58,7 +58,9 @@ def serve(
     ] = 30.0,
     dtype: Annotated[str, typer.Option(help="What the model computes in.")] = "bfloat16",
     exact: Annotated[bool, typer.Option("--exact", help="Results that no batch changes; slower.")] = False,
-    threads: Annotated[int, typer.Option(min=0, help="Threads to compute with; 0 lets torch choose.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads to compute with; 0 tries what is fastest.")
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print where it listens as JSON.")] = False,
 ) -> None:
     """Serve a model to devices, until Ctrl-C or SIGTERM.

@@ -22,7 +22,7 @@ def decode_steadily(
 ) -> dict[str, Any]:
     """Decode greedily, ends ignored; medians over windows of passes.
 
-    Beside the growth of a pass stands that of its attention alone, measured on empty keys of the same shape:
+    Beside the growth of a pass stands that of its attention alone, measured on other keys of the same shape:
     nothing else may grow. Memory is what the cache says, what the shapes say, and what the system says.
     """
     from cascade.models.base import Feed
@@ -70,12 +70,11 @@ def _attention_ms(model: HuggingFaceModel, length: int, clock: Callable[[], floa
 
     layers = []
     for shape in model.shapes:
-        size = (1, shape.num_heads, length)
-        key, value = (
-            torch.zeros(*size, dim, dtype=model.cache_dtype, device=model.device)
-            for dim in (shape.key_dim, shape.value_dim)
-        )
-        layers.append((key[:, :, :1], key, value))
+        # Written to: pages of zeros that nobody wrote to are one page, which never leaves the caches.
+        size = (1, shape.num_heads, length, shape.dim)
+        both = torch.randn(size, device=model.device).to(model.cache_dtype)
+        key, value = both[..., : shape.key_dim], both[..., shape.key_dim :]
+        layers.append((key[:, :, : model.num_query_heads // shape.num_heads], key, value))
     times = []
     for _ in range(9):
         start = clock()

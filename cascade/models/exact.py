@@ -33,9 +33,9 @@ class ExactPlan:
     def attend(self, call: AttentionCall) -> torch.Tensor:
         num_heads, num_rows, _ = call.query.shape
         output = call.query.new_zeros(num_rows, num_heads, call.value.shape[2])
+        both = call.keys_and_values()
         for span in self.spans:
-            rows = slice(span.start, span.start + span.count)
-            span.sequence.write(call.layer, span.past, call.key[:, rows], call.value[:, rows])
+            span.sequence.write(call.layer, span.past, both[:, span.start : span.start + span.count])
             blocks = 0
             for index in range(span.count):
                 position = span.past + index

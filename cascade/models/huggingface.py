@@ -17,6 +17,7 @@ from .exact import TILE_ROWS, ExactPlan, float32_head, tiles
 from .fitness import context_length, inspect, numerics_class, verify
 from .kv import KVSequence, KVStore, LayerShape
 from .lean import LeanDecoder
+from .linear import ByWidth
 from .quantized import quantize
 from .ragged import ATTENTION_NAME, Attender, Plan, Span, bucket, register
 
@@ -78,8 +79,11 @@ class HuggingFaceModel:
         verify(self, stock)
         if exact:
             self._lean.widen_head() if self._lean else float32_head(self._module)
-        if self.dtype in ("int8", "int4"):
-            self._lean.quantize(self.dtype) if self._lean else quantize(self._module, self.dtype)
+        self._by_width: list[ByWidth] = []
+        if self._lean is not None and not exact:
+            self._by_width = self._lean.put_into(self.dtype)
+        elif self.dtype in ("int8", "int4"):
+            self._by_width = quantize(self._module, self.dtype)
 
     @classmethod
     def load(
@@ -153,6 +157,11 @@ class HuggingFaceModel:
         return self._store.shapes
 
     @property
+    def num_query_heads(self) -> int:
+        """Of each layer."""
+        return int(self._module.config.get_text_config().num_attention_heads)
+
+    @property
     def cache_dtype(self) -> torch.dtype:
         """Of keys and values."""
         return self._store.dtype
@@ -160,6 +169,16 @@ class HuggingFaceModel:
     @property
     def device(self) -> torch.device:
         return self._device
+
+    @property
+    def narrow_rows(self) -> int | None:
+        """Up to so many rows a pass takes packed weights, beyond them bfloat16; None if there are none."""
+        return self._by_width[0].narrow_rows if self._by_width else None
+
+    @narrow_rows.setter
+    def narrow_rows(self, num_rows: int) -> None:
+        for layer in self._by_width:
+            layer.narrow_rows = num_rows
 
     def new_sequence(self) -> KVSequence:
         return self._store.new_sequence()

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["KVSequence", "KVStore", "LayerShape", "Piece"]
 
 Piece = tuple["torch.Tensor", "torch.Tensor"]
-"""Keys and values of one stretch of a text: [heads, tokens, head_dim] each."""
+"""Keys and values of one stretch of a text: [heads, tokens, head_dim] each.
+
+They lie side by side, [heads, tokens, key_dim + value_dim], so that writing or copying both is one call.
+"""
 
 BLOCK = 64
 """Capacities are multiples of this, so attention in fixed key blocks never reads past a buffer."""
@@ -38,8 +41,13 @@ class LayerShape:
     value_dim: int
 
     @property
+    def dim(self) -> int:
+        """Of a key and its value side by side."""
+        return self.key_dim + self.value_dim
+
+    @property
     def numbers_per_token(self) -> int:
-        return self.num_heads * (self.key_dim + self.value_dim)
+        return self.num_heads * self.dim
 
 
 class Segment:
@@ -61,16 +69,13 @@ class Segment:
         self.num_bytes = total * storage.element_size()
         self.holders: dict[int, None] = {}
         """Sequences that read this segment, in order; the first is charged for it."""
-        self.layers: list[Piece] = []
+        self.layers: list[torch.Tensor] = []
+        """Keys and values side by side, [heads, capacity, dim] a layer."""
         at = 0
         for shape in store.shapes:
-            num_keys = shape.num_heads * capacity * shape.key_dim
-            num_values = shape.num_heads * capacity * shape.value_dim
-            keys = storage[at : at + num_keys].view(shape.num_heads, capacity, shape.key_dim)
-            at += num_keys
-            values = storage[at : at + num_values].view(shape.num_heads, capacity, shape.value_dim)
-            at += num_values
-            self.layers.append((keys, values))
+            end = at + capacity * shape.numbers_per_token
+            self.layers.append(storage[at:end].view(shape.num_heads, capacity, shape.dim))
+            at = end
 
 
 class KVStore:
@@ -204,25 +209,26 @@ class KVSequence:
         if capacity is not None:
             self._move_tail(capacity)
 
-    def write(self, layer: int, position: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Put one layer's new keys and values [heads, tokens, dim] at a position within the reserved room."""
+    def write(self, layer: int, position: int, both: torch.Tensor) -> None:
+        """Put one layer's new keys and values, side by side, at a position within the reserved room."""
         assert self._tail is not None
         start = position - self._shared_length
-        stop = start + keys.shape[1]
-        own_keys, own_values = self._tail.layers[layer]
-        own_keys[:, start:stop] = keys
-        own_values[:, start:stop] = values
+        self._tail.layers[layer][:, start : start + both.shape[1]] = both
 
-    def pieces(self, layer: int, num_tokens: int) -> list[Piece]:
-        """The layer's keys and values of the first `num_tokens` in order, freshly written ones included.
+    def stretches(self, layer: int, num_tokens: int) -> list[torch.Tensor]:
+        """The layer's keys and values, side by side, of the first `num_tokens` in order, fresh ones included.
 
         Everything that is shared is among them: `num_tokens` is at least the length.
         """
-        parts = [(segment.layers[layer], used) for segment, used in self._shared]
+        parts = [segment.layers[layer][:, :used] for segment, used in self._shared]
         tail_length = num_tokens - self._shared_length
         if self._tail is not None and tail_length:
-            parts.append((self._tail.layers[layer], tail_length))
-        return [(keys[:, :used], values[:, :used]) for (keys, values), used in parts]
+            parts.append(self._tail.layers[layer][:, :tail_length])
+        return parts
+
+    def pieces(self, layer: int, num_tokens: int) -> list[Piece]:
+        """The same as keys and values."""
+        return [self._split(layer, part) for part in self.stretches(layer, num_tokens)]
 
     def whole(self, layer: int, num_tokens: int) -> Piece:
         """The layer's first `num_tokens` slots as one piece, slots not written yet included.
@@ -231,20 +237,22 @@ class KVSequence:
         """
         if not self._shared:
             assert self._tail is not None
-            keys, values = self._tail.layers[layer]
-            return keys[:, :num_tokens], values[:, :num_tokens]
+            return self._split(layer, self._tail.layers[layer][:, :num_tokens])
         import torch
 
-        parts = [(segment.layers[layer], used) for segment, used in self._shared]
+        parts = [segment.layers[layer][:, :used] for segment, used in self._shared]
         if self._tail is not None:
-            parts.append((self._tail.layers[layer], self._tail.capacity))
-        keys = torch.cat([part[0][:, :used] for part, used in parts], dim=1)[:, :num_tokens]
-        values = torch.cat([part[1][:, :used] for part, used in parts], dim=1)[:, :num_tokens]
-        return _padded(keys, num_tokens), _padded(values, num_tokens)
+            parts.append(self._tail.layers[layer])
+        both = torch.cat(parts, dim=1)[:, :num_tokens]
+        return self._split(layer, _padded(both, num_tokens))
 
     def advance(self, num_tokens: int) -> None:
         """The pass went well: the tokens it wrote are now held."""
         self._tail_length += num_tokens
+
+    def _split(self, layer: int, both: torch.Tensor) -> Piece:
+        key_dim = self.store.shapes[layer].key_dim
+        return both[..., :key_dim], both[..., key_dim:]
 
     def _check_alive(self) -> None:
         if self._released:
@@ -302,17 +310,16 @@ def _blocks(num_tokens: int) -> int:
 
 
 def _copy(source: Segment, target: Segment, num_tokens: int, at: int) -> None:
-    for (from_keys, from_values), (to_keys, to_values) in zip(source.layers, target.layers, strict=True):
-        to_keys[:, at : at + num_tokens] = from_keys[:, :num_tokens]
-        to_values[:, at : at + num_tokens] = from_values[:, :num_tokens]
+    for from_layer, to_layer in zip(source.layers, target.layers, strict=True):
+        to_layer[:, at : at + num_tokens] = from_layer[:, :num_tokens]
 
 
-def _padded(piece: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    missing = num_tokens - piece.shape[1]
+def _padded(both: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    missing = num_tokens - both.shape[1]
     if not missing:
-        return piece
+        return both
     import torch
 
     pad: Any = torch.nn.functional.pad
-    result: torch.Tensor = pad(piece, (0, 0, 0, missing))
+    result: torch.Tensor = pad(both, (0, 0, 0, missing))
     return result

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .fitness import context_length
-from .linear import Linear, PlainLinear, in_format
+from .linear import ByWidth, Linear, PlainLinear, in_format
 from .ragged import Attender, AttentionCall
 
 if TYPE_CHECKING:
@@ -96,13 +96,18 @@ class LeanDecoder:
         norms = type(module.model.norm).__name__
         return partial == 1.0 and hasattr(attention, "q_proj") and norms.endswith("RMSNorm")
 
-    def quantize(self, dtype: str) -> None:
-        """Put all products into int8 or int4."""
+    def put_into(self, dtype: str) -> list[ByWidth]:
+        """Put all products into a format of weights; returns those that have a kernel for each width."""
+        by_width = []
         for layer in self._layers:
             for name in ("qkv", "out", "gate_up", "down"):
-                setattr(layer, name, in_format(getattr(layer, name), dtype))
+                packed = in_format(getattr(layer, name), dtype)
+                setattr(layer, name, packed)
+                if isinstance(packed, ByWidth):
+                    by_width.append(packed)
         assert isinstance(self._head, PlainLinear)
         self._head = in_format(self._head, dtype, head=True)
+        return by_width
 
     def widen_head(self) -> None:
         """Logits in float32 arithmetic, as exact mode wants them."""

@@ -11,14 +11,27 @@ from ..errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Int4Linear", "Int8Linear", "Linear", "PlainLinear", "in_format"]
-
-INT8_NARROW_ROWS = 3
-"""Up to so many rows the weight-only kernel is faster than exact integers (see `cascade bench model`)."""
+__all__ = [
+    "ByWidth",
+    "Int4Linear",
+    "Int8Head",
+    "Int8Linear",
+    "Linear",
+    "OrderedLinear",
+    "PlainLinear",
+    "in_format",
+    "in_int4",
+    "in_int8",
+]
 
 GROUP = 32
 """Weights that share a scale in int4: smaller groups keep more of the model, larger ones save little."""
 
+NARROW_ROWS = {"int8": 4, "int4": 8}
+"""Up to so many rows the packed kernel is faster than bfloat16, unless measured (see `tuning.py`)."""
+
+ORDER_ROWS = 32
+"""The width that the order of bfloat16 weights is chosen for; it serves all widths."""
 
 FINER = 254
 """Steps of the fine half of an activation that make one of the coarse half."""
@@ -45,44 +58,82 @@ class PlainLinear:
         return torch.nn.functional.linear(x, self.weight, self.bias)
 
 
-class Int8Linear:
-    """Weights in int8 with a scale per output.
+class OrderedLinear:
+    """bfloat16 weights in the order that oneDNN's kernel wants; otherwise every pass would put them in it."""
 
-    Few rows: torch's weight-only kernel, which reads the weights once. More rows: each activation as two int8
-    numbers (a coarse and a fine one, together 16 bits), so that the processor's integer dot products do the
-    work; the sums are exact integers, hence independent of the width. That kernel wants the weights in an
-    order of its own, so they are held twice.
-    """
+    __slots__ = ("bias", "weight")
 
-    __slots__ = ("_integers", "bias", "scale", "scale16", "weight", "wide_output")
-
-    def __init__(
-        self, weight: torch.Tensor, bias: torch.Tensor | None = None, *, wide_output: bool = False
-    ) -> None:
-        """`wide_output` gives float32 results (a head's logits tie in bfloat16)."""
+    def __init__(self, plain: PlainLinear) -> None:
         import torch
 
-        full = weight.float()
-        # What rounding the scale would lose, the weights can take up: both kernels use one scale.
-        self.scale16 = (full.abs().amax(1) / 127).clamp_min(1e-12).to(torch.bfloat16)
-        self.scale = self.scale16.float()
-        rounded = torch.round(full / self.scale[:, None]).clamp_(-127, 127).to(torch.int8)
-        self._integers = _integer_product(rounded, self.scale)
-        self.weight = None if wide_output else rounded
-        self.bias = bias
-        self.wide_output = wide_output
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(plain.weight.contiguous(), ORDER_ROWS)
+        self.bias = plain.bias
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         import torch
 
-        if self.weight is None or x.shape[0] > INT8_NARROW_ROWS:
-            out = self._by_integers(x)
-            out = out if self.wide_output else out.to(x.dtype)
-        else:
-            out = torch.ops.aten._weight_int8pack_mm.default(x.contiguous(), self.weight, self.scale16)
+        # One row alone would go another way, which takes half as long again as two rows take.
+        rows = torch.cat([x, x]) if x.shape[0] == 1 else x.contiguous()
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(
+            rows, self.weight, self.bias, "none", [], ""
+        )
+        return out[: x.shape[0]]
+
+
+class ByWidth:
+    """Packed weights for few rows, bfloat16 for many, both of the same quantised numbers.
+
+    The packed kernels read less memory, which is all that counts at a few rows, and compute slower, which
+    counts at many. The price is memory: bfloat16's on top of the packed weights.
+    """
+
+    __slots__ = ("narrow", "narrow_rows", "wide")
+
+    def __init__(self, narrow: Linear, wide: Linear, narrow_rows: int) -> None:
+        self.narrow = narrow
+        self.wide = wide
+        self.narrow_rows = narrow_rows
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.narrow(x) if x.shape[0] <= self.narrow_rows else self.wide(x)
+
+
+class Int8Linear:
+    """Weights in int8 with a scale per output, by torch's weight-only kernel."""
+
+    __slots__ = ("bias", "scale", "weight")
+
+    def __init__(self, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        """As `in_int8` makes them."""
+        import torch
+
+        self.weight = weight
+        self.scale = scale.to(torch.bfloat16)
+        self.bias = bias
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        out: torch.Tensor = torch.ops.aten._weight_int8pack_mm.default(
+            x.contiguous(), self.weight, self.scale
+        )
         return out if self.bias is None else out + self.bias
 
-    def _by_integers(self, x: torch.Tensor) -> torch.Tensor:
+
+class Int8Head:
+    """A model's last layer: many outputs, in float32, as logits tie in bfloat16.
+
+    Each activation becomes two int8 numbers (a coarse and a fine one, together 16 bits), so that the
+    processor's integer dot products do the work; sums are exact integers, hence independent of the width.
+    """
+
+    __slots__ = ("_integers", "bias")
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self._integers = _integer_product(*in_int8(weight))
+        self.bias = bias
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
         import torch
 
         rows, inputs = x.shape
@@ -93,7 +144,8 @@ class Int8Linear:
         torch.sub(wide, halves[0], out=halves[1])
         halves[1].mul_(FINER).round_()
         sums = self._integers(halves.view(2 * rows, inputs).to(torch.int8))
-        return torch.add(sums[:rows], sums[rows:], alpha=1 / FINER).mul_(step)
+        out = torch.add(sums[:rows], sums[rows:], alpha=1 / FINER).mul_(step)
+        return out if self.bias is None else out + self.bias
 
 
 class Int4Linear:
@@ -101,18 +153,17 @@ class Int4Linear:
 
     __slots__ = ("bias", "packed", "scales")
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        levels: torch.Tensor,
+        scale: torch.Tensor,
+        middle: torch.Tensor,
+        bias: torch.Tensor | None = None,
+    ) -> None:
+        """As `in_int4` makes them."""
         import torch
 
-        outputs, inputs = weight.shape
-        if inputs % GROUP:
-            raise ModelError(f"int4 needs layers whose inputs come in multiples of {GROUP}, not {inputs}")
-        grouped = weight.float().view(outputs, inputs // GROUP, GROUP)
-        low, high = grouped.amin(2, keepdim=True), grouped.amax(2, keepdim=True)
-        scale = ((high - low) / 15).clamp_min(1e-9).to(torch.bfloat16).float()
-        middle = (low + scale * 8).to(torch.bfloat16).float()
-        levels = torch.round((grouped - middle) / scale + 8).clamp_(0, 15).to(torch.int32)
-        self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.view(outputs, inputs), 1)
+        self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.flatten(1), 1)
         pairs = torch.cat([scale, middle], dim=2).transpose(0, 1)
         self.scales = pairs.contiguous().to(torch.bfloat16)  # [groups, outputs, (scale, offset)]
         self.bias = bias
@@ -171,6 +222,62 @@ def _has_packed_kernel() -> bool:
 
 def in_format(linear: PlainLinear, dtype: str, *, head: bool = False) -> Linear:
     """The same layer in another weight format; a head keeps int8 where the others go to int4."""
-    if dtype == "int8" or (dtype == "int4" and head):
-        return Int8Linear(linear.weight, linear.bias, wide_output=head)
-    return Int4Linear(linear.weight, linear.bias) if dtype == "int4" else linear
+    weight, bias = linear.weight, linear.bias
+    if dtype not in NARROW_ROWS:
+        # A head often shares its weights with the embedding, so that another order would be a copy.
+        return _ordered(linear) if dtype == "bfloat16" and not head else linear
+    if head:
+        return Int8Head(weight, bias)
+    if dtype == "int8":
+        numbers, scale = in_int8(weight)
+        narrow: Linear = Int8Linear(numbers, scale, bias)
+        wide = numbers * scale[:, None]
+    else:
+        levels, scale, middle = in_int4(weight)
+        narrow = Int4Linear(levels, scale, middle, bias)
+        wide = ((levels - 8) * scale + middle).flatten(1)
+    return ByWidth(narrow, _ordered(PlainLinear(wide.to(weight.dtype), bias)), NARROW_ROWS[dtype])
+
+
+def _ordered(plain: PlainLinear) -> Linear:
+    import torch
+
+    is_fit = plain.weight.dtype == torch.bfloat16 and plain.weight.device.type == "cpu"
+    return OrderedLinear(plain) if is_fit and _has_ordered_kernel() else plain
+
+
+@lru_cache(maxsize=1)
+def _has_ordered_kernel() -> bool:
+    """Not in every build of torch, nor on every processor."""
+    import torch
+
+    plain = PlainLinear(torch.eye(64, dtype=torch.bfloat16))
+    try:
+        return torch.equal(OrderedLinear(plain)(plain.weight), plain.weight)
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return False
+
+
+def in_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole numbers of -127 to 127 [outputs, inputs], and their scales [outputs]."""
+    import torch
+
+    full = weight.float()
+    # What rounding the scale loses, the weights can take up.
+    scale = (full.abs().amax(1) / 127).clamp_min(1e-12).to(torch.bfloat16).float()
+    return torch.round(full / scale[:, None]).clamp_(-127, 127).to(torch.int8), scale
+
+
+def in_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Levels of 0 to 15 [outputs, groups, GROUP], and each group's scale and middle [outputs, groups, 1]."""
+    import torch
+
+    outputs, inputs = weight.shape
+    if inputs % GROUP:
+        raise ModelError(f"int4 needs layers whose inputs come in multiples of {GROUP}, not {inputs}")
+    grouped = weight.float().view(outputs, inputs // GROUP, GROUP)
+    low, high = grouped.amin(2, keepdim=True), grouped.amax(2, keepdim=True)
+    scale = ((high - low) / 15).clamp_min(1e-9).to(torch.bfloat16).float()
+    middle = (low + scale * 8).to(torch.bfloat16).float()
+    levels = torch.round((grouped - middle) / scale + 8).clamp_(0, 15).to(torch.int32)
+    return levels, scale, middle

@@ -88,16 +88,14 @@ def open_model(
 
 
 def check_memory(folder: Path, dtype: str, *, on_cpu: bool = True) -> None:
-    """Refuse before loading when the weights cannot fit. Quantised models pass through bfloat16."""
+    """Refuse before loading when the weights cannot fit. Quantised models hold bfloat16, too."""
     if not on_cpu:
         return
-    per_parameter = 4 if dtype == "float32" else 2
+    per_parameter = {"float32": 4.0, "int8": 3.0, "int4": 2.75}.get(dtype, 2.0)
     needed = int(count_parameters(folder) * per_parameter * 1.1)
     available = available_bytes()
     if available is not None and needed > available:
-        smaller = (
-            " Try dtype bfloat16, or a smaller model." if dtype == "float32" else " Try a smaller model."
-        )
+        smaller = " Try dtype bfloat16, or a smaller model." if per_parameter > 2 else " Try a smaller model."
         raise ModelError(
             f"{folder.name} needs about {needed / 1e9:.1f} GB to load as {dtype}, "
             f"but {available / 1e9:.1f} GB are available.{smaller}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .linear import PlainLinear, in_format
+from .linear import ByWidth, PlainLinear, in_format
 
 __all__ = ["quantize"]
 
 
-def quantize(module: Any, dtype: str) -> None:
-    """Put every linear layer of a bfloat16 module, head included, into int8 or int4."""
+def quantize(module: Any, dtype: str) -> list[ByWidth]:
+    """Put every linear layer of a bfloat16 module, head included, into int8 or int4.
+
+    Returns those that have a kernel for each width.
+    """
     import torch
 
     class Replacement(torch.nn.Module):
@@ -28,11 +31,16 @@ def quantize(module: Any, dtype: str) -> None:
             return self.kernel(rows).view(*x.shape[:-1], -1)
 
     head = module.get_output_embeddings()
+    by_width = []
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             plain = _plain(child)
             if plain is not None:
-                setattr(parent, name, Replacement(plain, head=child is head))
+                replacement = Replacement(plain, head=child is head)
+                setattr(parent, name, replacement)
+                if isinstance(replacement.kernel, ByWidth):
+                    by_width.append(replacement.kernel)
+    return by_width
 
 
 def _plain(module: Any) -> PlainLinear | None:

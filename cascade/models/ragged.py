@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ModelError
 from .kv import KVSequence, LayerShape, Piece
+from .together import Together
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +70,12 @@ class AttentionCall:
     window: int | None
     softcap: float | None
 
+    def keys_and_values(self) -> torch.Tensor:
+        """Side by side, as sequences hold them."""
+        import torch
+
+        return torch.cat([self.key, self.value], dim=2)
+
 
 class Attender(Protocol):
     def attend(self, call: AttentionCall) -> torch.Tensor:
@@ -82,19 +89,31 @@ class Plan:
 
     spans: Sequence[Span]
     masks: dict[tuple[int, int | None, int], torch.Tensor] = field(default_factory=dict)
+    together: Together = field(init=False)
+    """The short texts, which attend in one call; the others follow one by one."""
+
+    def __post_init__(self) -> None:
+        self.together = Together.of_short(self.spans)
 
     def attend(self, call: AttentionCall) -> torch.Tensor:
         num_heads, num_rows, _ = call.query.shape
         if len(self.spans) == 1 and self.spans[0].count == num_rows:
             span = self.spans[0]
-            span.sequence.write(call.layer, span.past, call.key, call.value)
+            span.sequence.write(call.layer, span.past, call.keys_and_values())
             pieces = span.sequence.pieces(call.layer, span.past + span.count)
             return self._attend_span(call, 0, span, call.query, pieces)
         # Rows behind the last span pad the batch to its bucket; nobody reads them, but they must be finite.
         output = call.query.new_zeros(num_rows, num_heads, call.value.shape[2])
+        both = call.keys_and_values()
+        for span in self.spans:
+            span.sequence.write(call.layer, span.past, both[:, span.start : span.start + span.count])
+        is_together = call.softcap is None and bool(self.together.spans)
+        if is_together:
+            self.together.attend(call, output)
         for index, span in enumerate(self.spans):
+            if is_together and index in self.together.indices:
+                continue
             rows = slice(span.start, span.start + span.count)
-            span.sequence.write(call.layer, span.past, call.key[:, rows], call.value[:, rows])
             pieces = span.sequence.pieces(call.layer, span.past + span.count)
             output[rows] = self._attend_span(call, index, span, call.query[:, rows], pieces)
         return output

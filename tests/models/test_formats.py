@@ -14,7 +14,16 @@ from cascade.errors import ModelError
 from cascade.models.base import Feed
 from cascade.models.huggingface import HuggingFaceModel
 from cascade.models.lean import LeanDecoder
-from cascade.models.linear import Int4Linear, Int8Linear, PlainLinear, in_format
+from cascade.models.linear import (
+    ByWidth,
+    Int4Linear,
+    Int8Head,
+    Int8Linear,
+    PlainLinear,
+    in_format,
+    in_int4,
+    in_int8,
+)
 
 from .families import build, stock_logits, text
 
@@ -57,55 +66,96 @@ def test_quantised_models_stay_close(family: str, dtype: str, allowed: float) ->
     assert model.forward([Feed(sequence, tokens[:2], 0)]).shape[0] == 0
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8, 33])
+@pytest.mark.parametrize("width", [1, 2, 4, 5, 8, 9, 33])
 @pytest.mark.parametrize("bias", [False, True])
-def test_int8_kernels_agree_at_every_width(width: int, bias: bool) -> None:
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
+def test_kernels_agree_at_every_width(dtype: str, width: int, bias: bool) -> None:
     torch.manual_seed(0)
     weight, offset = torch.randn(96, 64).bfloat16(), torch.randn(96).bfloat16()
-    x = torch.randn(33, 64).bfloat16()
+    x = torch.randn(33, 64).bfloat16()[:width]
     x[:, 7] *= 100  # activations of real models have such outliers
-    linear = Int8Linear(weight, offset if bias else None)
-    assert linear.weight is not None
-    reference = linear.weight.float() * linear.scale[:, None]
-    expected = x[:width].float() @ reference.t() + (offset.float() if bias else 0)
-    assert relative(linear(x[:width]), expected) < 5e-3
-    assert relative(Int8Linear(weight, wide_output=True)(x[:width]), x[:width].float() @ reference.t()) < 1e-4
+    numbers = {"bfloat16": weight.float(), "int8": from_int8(weight), "int4": from_int4(weight)}[dtype]
+    expected = x.float() @ numbers.t() + (offset.float() if bias else 0)
+    linear = in_format(PlainLinear(weight, offset if bias else None), dtype)
+    kernels = [linear.narrow, linear.wide] if isinstance(linear, ByWidth) else []
+    for kernel in (linear, *kernels):
+        assert kernel(x).shape == (width, 96)
+        assert relative(kernel(x), expected) < 5e-3
 
 
-def test_int8_sums_do_not_depend_on_the_width() -> None:
+def from_int8(weight: torch.Tensor) -> torch.Tensor:
+    numbers, scale = in_int8(weight)
+    return numbers * scale[:, None]
+
+
+def from_int4(weight: torch.Tensor) -> torch.Tensor:
+    levels, scale, middle = in_int4(weight)
+    return ((levels - 8) * scale + middle).flatten(1)
+
+
+def test_without_the_ordered_kernel_the_products_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = PlainLinear(torch.randn(96, 64).bfloat16())
+    x = torch.randn(5, 64).bfloat16()
+    ordered = in_format(plain, "bfloat16")
+    monkeypatch.setattr("cascade.models.linear._has_ordered_kernel", lambda: False)
+    assert in_format(plain, "bfloat16") is plain
+    torch.testing.assert_close(ordered(x), plain(x))
+
+
+def test_the_width_chooses_the_kernel() -> None:
+    linear = ByWidth(lambda x: x * 0, lambda x: x + 1, narrow_rows=3)
+    assert not linear(torch.ones(3, 2)).any()
+    assert linear(torch.ones(4, 2)).all()
+
+
+@pytest.mark.parametrize("width", [1, 8, 33])
+def test_a_head_is_finer_than_bfloat16(width: int) -> None:
     torch.manual_seed(0)
-    linear = Int8Linear(torch.randn(96, 64).bfloat16(), wide_output=True)
+    weight, offset = torch.randn(96, 64).bfloat16(), torch.randn(96).bfloat16()
+    x = torch.randn(33, 64).bfloat16()[:width]
+    x[:, 7] *= 100
+    expected = x.float() @ from_int8(weight).t() + offset.float()
+    assert relative(Int8Head(weight, offset)(x), expected) < 1e-4
+
+
+def test_a_heads_sums_do_not_depend_on_the_width() -> None:
+    torch.manual_seed(0)
+    head = Int8Head(torch.randn(96, 64).bfloat16())
     x = torch.randn(16, 64).bfloat16()
-    whole = linear(x)
-    assert all(torch.equal(linear(x[at : at + 1])[0], whole[at]) for at in range(16))
+    whole = head(x)
+    assert all(torch.equal(head(x[at : at + 1])[0], whole[at]) for at in range(16))
 
 
 def test_without_packed_weights_the_sums_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     weight, x = torch.randn(96, 64).bfloat16(), torch.randn(9, 64).bfloat16()
-    packed = Int8Linear(weight, wide_output=True)(x)
+    packed = Int8Head(weight)(x)
     monkeypatch.setattr("cascade.models.linear._has_packed_kernel", lambda: False)
-    assert torch.allclose(Int8Linear(weight, wide_output=True)(x), packed, rtol=1e-6, atol=1e-6)
+    assert torch.allclose(Int8Head(weight)(x), packed, rtol=1e-6, atol=1e-6)
 
 
 def test_int4_is_what_its_levels_say() -> None:
     torch.manual_seed(0)
     weight = torch.randn(64, 96).bfloat16()
     x = torch.eye(96).bfloat16()
-    linear = Int4Linear(weight)
+    linear = Int4Linear(*in_int4(weight))
     step = (weight.float().view(64, 3, 32).amax(2) - weight.float().view(64, 3, 32).amin(2)) / 15
     error = (linear(x).float().t().view(64, 3, 32) - weight.float().view(64, 3, 32)).abs()
     assert bool((error <= 0.55 * step[:, :, None] + 0.03).all())
     with pytest.raises(ModelError, match="multiples of 32"):
-        Int4Linear(torch.randn(8, 20))
+        in_int4(torch.randn(8, 20))
 
 
 def test_formats_by_name() -> None:
     plain = PlainLinear(torch.randn(64, 64).bfloat16())
-    assert isinstance(in_format(plain, "int8"), Int8Linear)
-    assert isinstance(in_format(plain, "int4"), Int4Linear)
-    assert isinstance(in_format(plain, "int4", head=True), Int8Linear)
-    assert in_format(plain, "bfloat16") is plain
+    kernels = {"int8": Int8Linear, "int4": Int4Linear}
+    for dtype, kernel in kernels.items():
+        layer = in_format(plain, dtype)
+        assert isinstance(layer, ByWidth)
+        assert isinstance(layer.narrow, kernel)
+        assert isinstance(in_format(plain, dtype, head=True), Int8Head)
+    assert in_format(plain, "float32") is plain
+    assert in_format(plain, "bfloat16", head=True) is plain
 
 
 def test_the_numerics_class_names_the_format() -> None:

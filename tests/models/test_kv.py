@@ -27,7 +27,7 @@ def extend(sequence: KVSequence, num_tokens: int) -> None:
     for layer, shape in enumerate(SHAPES):
         keys = numbers[None, :, None].expand(2, num_tokens, shape.key_dim)
         values = -numbers[None, :, None].expand(2, num_tokens, shape.value_dim)
-        sequence.write(layer, sequence.length, keys, values)
+        sequence.write(layer, sequence.length, torch.cat([keys, values], dim=2))
     sequence.advance(num_tokens)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cascade.errors import ContextExceeded, ModelError
+from cascade.models import together
 from cascade.models.base import Feed
 from cascade.models.huggingface import HuggingFaceModel
 from cascade.models.ragged import bucket
@@ -21,6 +22,13 @@ CLOSE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-4}
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(params=["together", "one by one"], autouse=True)
+def ways_to_attend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The texts here are short: all of this must hold for the long ones, too."""
+    if request.param == "one by one":
+        monkeypatch.setattr(together, "LONGEST_TOKENS", 0)
 
 
 def pair(family: str) -> tuple[object, HuggingFaceModel]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ..steady import decode_steadily
@@ -31,6 +32,7 @@ def run(*, quick: bool = False, model: str = MODEL, exact: bool = True) -> dict[
     from cascade.models.huggingface import HuggingFaceModel
     from cascade.models.loading import resolve
     from cascade.models.reading import read_module
+    from cascade.models.tuning import tune
 
     repeats = 3 if quick else 9
     stock = read_module(resolve(model), torch.bfloat16, "cpu")
@@ -40,10 +42,12 @@ def run(*, quick: bool = False, model: str = MODEL, exact: bool = True) -> dict[
     reference: list[int] = []
     for dtype in FORMATS:
         ours = HuggingFaceModel.load(model, dtype=dtype, device="cpu")
+        tuning = tune(ours, time.perf_counter)
         prompt = _prompt(ours)
         tokens = _greedy(ours, prompt, AGREEMENT_TOKENS)
         reference = reference or tokens
         formats[dtype] = {
+            "tuning": asdict(tuning),
             "single_stream": _single_stream(ours, stock, prompt, 16 if quick else 32, repeats),
             "eight_by_four": _eight_by_four(ours, stock, prompt, repeats),
             "cost_curve_ms": _cost_curve(ours, repeats),
