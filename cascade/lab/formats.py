@@ -26,12 +26,14 @@ def cost_curves(model: str, core: int, repeats: int, clock: Callable[[], float])
 def _measure(ref: str, core: int, repeats: int, clock: Callable[[], float]) -> dict[str, Curve]:
     from ..models.base import Feed
     from ..models.huggingface import HuggingFaceModel
+    from ..models.tuning import tune
     from .cores import pinned
 
     with pinned(core):
         models = {dtype: HuggingFaceModel.load(ref, dtype=dtype, device="cpu") for dtype in FORMATS}
         sequences = {dtype: model.new_sequence() for dtype, model in models.items()}
         for dtype, model in models.items():
+            tune(model, clock, num_threads=1)
             model.forward([Feed(sequences[dtype], range(5, 5 + TEXT_TOKENS), 0)])
         seconds: dict[tuple[str, int], list[float]] = {}
         for _ in range(repeats + 1):
