@@ -100,6 +100,8 @@ class Summary:
     """Mean time of one of the edge's passes: its load, as this stream saw it."""
     draft_step_s: float | None = None
     """Mean time of one draft step on the device, waiting for the drafter included."""
+    device_load: float | None = None
+    """The share of that time for which the processor worked for somebody else: 0 on an idle device."""
     estimated_cloud_s_per_token: float | None = None
     """An estimate, not measured: what a token of plain streaming would have taken on the same link from the
     same edge. Plain streaming gives one token a pass, so it is the mean pass time. Passes that carry hints
@@ -128,7 +130,8 @@ class Summary:
             f"tokens per pass {_plain(self.tokens_per_pass)}, drafted {self.num_drafted}",
             f"payload {self.bytes_up} bytes up, {self.bytes_down} down: {per_token:.1f} a token",
             f"link {_ms(self.rtt_s)} there and back (jitter {_ms(self.jitter_s)}), opened {self.num_opens} x",
-            f"a pass of the edge {_ms(self.edge_pass_s)}, a draft step {_ms(self.draft_step_s)}",
+            f"a pass of the edge {_ms(self.edge_pass_s)}, a draft step {_ms(self.draft_step_s)} "
+            f"(waiting for the processor: {_percent(self.device_load)})",
             f"plain streaming, estimated: {_ms(self.estimated_cloud_s_per_token)} a token, "
             f"{_plain(self.estimated_speedup)} times this",
         ]
@@ -152,6 +155,10 @@ class Answer:
 
 def _ms(seconds: float | None) -> str:
     return "unknown" if seconds is None else f"{seconds * 1000:.1f} ms"
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share * 100:.0f} %"
 
 
 def _plain(number: float | None) -> str:

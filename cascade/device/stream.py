@@ -18,6 +18,7 @@ from ..wire import Commit, Error, ErrorCode, Hint, Keep, Limits, Message, Open
 from .answer_text import AnswerText
 from .answering import AnswerStream
 from .drafter import Drafter, Guess
+from .effort import with_effort
 from .guesses import Guesses, Judgement
 from .outbox import STAMP_EVERY_S, Outbox, StreamRequest
 from .policy import FOREVER_S
@@ -425,14 +426,14 @@ class Stream(AnswerStream):
                 num_rollbacks = self._num_rollbacks
                 started_s = self._loop.time()
                 work, num_rows = drafter.step(self._guesses.tokens)
-                guess = await runner.run(work, rows=num_rows)
+                done = await runner.run(with_effort(work, self._loop.time), rows=num_rows)
                 now_s = self._loop.time()
                 self._known.draft_step_s.add(now_s - started_s)
-                self._tally.draft_step_s.add(now_s - started_s)
-                self._tally.num_drafted += 1
+                self._known.load.add(done.waited_s, done.seconds)
+                self._tally.count_step(now_s - started_s, waited_s=done.waited_s)
                 # A rollback meanwhile: this guess continues a text that is no more.
                 if num_rollbacks == self._num_rollbacks and not self.is_ended:
-                    self._take_guess(guess, now_s)
+                    self._take_guess(done.result, now_s)
                     if self._send_timer is None:  # else it goes with the message that is planned
                         self._decide_sending(now_s)
                     self._decide_drafting()

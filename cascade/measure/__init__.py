@@ -5,6 +5,7 @@ from .calibration import Calibration, Confidence
 from .cost_curve import CostCurve
 from .knowledge import Knowledge
 from .link import LinkEstimator, stamp_ms
+from .load import LoadEstimator
 from .passes import PassEstimator
 from .smooth import Smoothed
 
@@ -15,6 +16,7 @@ __all__ = [
     "CostCurve",
     "Knowledge",
     "LinkEstimator",
+    "LoadEstimator",
     "PassEstimator",
     "Smoothed",
     "stamp_ms",

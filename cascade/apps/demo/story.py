@@ -30,7 +30,7 @@ EDGE, DEVICE = "hall", "phone"
 """Their accounts at the broker."""
 MODES = ("hint-driven", "cloud", "ask-and-wait")
 PROMPT = "How do I make a cup of tea?"
-"""The bundled draft is right in 56 % here, in 61 % over its held-out prompts, and in 30 % where it is asked why
+"""The bundled draft is right in 56 % here, in 61 % over its held-out prompts, and in 30 % if it is asked why
 the sky is blue, so that there is little to see."""
 READY_S = 30.0
 LOAD_S = 300.0
