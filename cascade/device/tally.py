@@ -38,6 +38,7 @@ class Tally:
         self.bytes_down = 0
         self.finish_reason = ""
         self.pass_s = Mean()
+        self.queue_s = Mean()
         self._step_s = Mean()
         self._waited_s = Mean()
         self._is_plain = is_plain
@@ -86,7 +87,10 @@ class Tally:
             finish_reason=self.finish_reason,
             rtt_s=rtt_s,
             jitter_s=None if link is None or rtt_s is None else link.jitter_s,
+            bandwidth_bytes_per_s=None if link is None else link.bandwidth_bytes_per_s,
+            loss=None if link is None else link.loss,
             edge_pass_s=self.pass_s.value,
+            edge_queue_s=self.queue_s.value,
             draft_step_s=self._step_s.value,
             device_load=self._device_load,
             # Plain streaming need not be estimated where it is what was done.

@@ -1,6 +1,7 @@
 """Estimators: plain numbers in, plain numbers out; they know no clock, no I/O and no model."""
 
 from .agreement import AgreementEstimator
+from .bandwidth import BandwidthEstimator
 from .calibration import Calibration, Confidence
 from .cost_curve import CostCurve
 from .knowledge import Knowledge
@@ -8,9 +9,11 @@ from .link import LinkEstimator, stamp_ms
 from .load import LoadEstimator
 from .passes import PassEstimator
 from .smooth import Smoothed
+from .stamps import PendingStamps
 
 __all__ = [
     "AgreementEstimator",
+    "BandwidthEstimator",
     "Calibration",
     "Confidence",
     "CostCurve",
@@ -18,6 +21,7 @@ __all__ = [
     "LinkEstimator",
     "LoadEstimator",
     "PassEstimator",
+    "PendingStamps",
     "Smoothed",
     "stamp_ms",
 ]

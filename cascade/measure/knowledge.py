@@ -23,8 +23,6 @@ class Knowledge:
         """What else the device does."""
         self.passes = PassEstimator()
         """The edge's."""
-        self.queue_s = Smoothed(1 / 4)
-        """How long a text waits for its pass at the edge."""
         self.agreement = AgreementEstimator()
         """All streams together: what a new one begins with."""
         self.calibration = Calibration()

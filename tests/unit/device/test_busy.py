@@ -64,7 +64,7 @@ def test_only_waiting_for_the_processor_counts_as_waiting() -> None:
 def test_a_busy_scheduler_wishes_for_no_patience_and_recovers() -> None:
     known = Knowledge()
     for _ in range(8):
-        known.link.add_round_trip(0.0)
+        known.link.add_round_trip(0.0, num_bytes=30)
         known.draft_step_s.add(0.0096)
     known.passes.add_said(0.018, 0)
     known.agreement.add(num_agreed=57, num_disagreed=43)
@@ -107,4 +107,4 @@ async def test_a_streams_summary_says_how_busy_the_device_was() -> None:
         answer = await device.generate([1, 2, 3], max_new_tokens=12)
     assert answer.summary.device_load is not None
     assert answer.summary.device_load > 0.3
-    assert "waiting for the processor" in str(answer.summary)
+    assert "of it taken by other work" in str(answer.summary)
