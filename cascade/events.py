@@ -96,10 +96,19 @@ class Summary:
     """Round trip of the device's link, smoothed, as it was at the end."""
     jitter_s: float | None = None
     """Mean deviation of the round trip."""
+    bandwidth_bytes_per_s: float | None = None
+    """Of the way up; None where nothing that was sent was long enough for it to show."""
+    loss: float | None = None
+    """The chance that a message is lost on its way, from stamps that never came back; None before there were
+    some. A reliable link loses nothing: it stalls."""
     edge_pass_s: float | None = None
     """Mean time of one of the edge's passes: its load, as this stream saw it."""
+    edge_queue_s: float | None = None
+    """Mean time for which this text stood waiting for a pass: others', or one that was running."""
     draft_step_s: float | None = None
     """Mean time of one draft step on the device, waiting for the drafter included."""
+    device_load: float | None = None
+    """The share of that time for which the processor worked for somebody else: 0 on an idle device."""
     estimated_cloud_s_per_token: float | None = None
     """An estimate, not measured: what a token of plain streaming would have taken on the same link from the
     same edge. Plain streaming gives one token a pass, so it is the mean pass time. Passes that carry hints
@@ -128,7 +137,9 @@ class Summary:
             f"tokens per pass {_plain(self.tokens_per_pass)}, drafted {self.num_drafted}",
             f"payload {self.bytes_up} bytes up, {self.bytes_down} down: {per_token:.1f} a token",
             f"link {_ms(self.rtt_s)} there and back (jitter {_ms(self.jitter_s)}), opened {self.num_opens} x",
-            f"a pass of the edge {_ms(self.edge_pass_s)}, a draft step {_ms(self.draft_step_s)}",
+            f"bandwidth up {_rate(self.bandwidth_bytes_per_s)}, loss {_percent(self.loss)}",
+            f"a pass of the edge {_ms(self.edge_pass_s)}, begun after {_ms(self.edge_queue_s)} of waiting",
+            f"a draft step {_ms(self.draft_step_s)}, {_percent(self.device_load)} of it taken by other work",
             f"plain streaming, estimated: {_ms(self.estimated_cloud_s_per_token)} a token, "
             f"{_plain(self.estimated_speedup)} times this",
         ]
@@ -152,6 +163,14 @@ class Answer:
 
 def _ms(seconds: float | None) -> str:
     return "unknown" if seconds is None else f"{seconds * 1000:.1f} ms"
+
+
+def _rate(bytes_per_s: float | None) -> str:
+    return "more than was needed" if bytes_per_s is None else f"{bytes_per_s / 1000:.1f} kB/s"
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share * 100:.1f} %"
 
 
 def _plain(number: float | None) -> str:

@@ -10,7 +10,7 @@ __all__ = ["demo"]
 
 
 def demo(
-    prompt: Annotated[str, typer.Option(metavar="TEXT", help="What to ask.")] = "Why is the sky blue?",
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="What to ask.")] = "How do I make a cup of tea?",
     profile: Annotated[
         str, typer.Option(metavar="NAME", help="The link between device and edge: see `cascade link --list`.")
     ] = "lte",

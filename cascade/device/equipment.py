@@ -13,7 +13,7 @@ from ..models.runner import PacedRunner, Runner, ThreadRunner, constant_cost
 from ..models.suffix import SuffixDraft
 from ..models.text import TextTokenizer, tokenizer_folder
 
-__all__ = ["SUFFIX", "Draft", "Equipment", "Vocabulary", "equip"]
+__all__ = ["SUFFIX", "Draft", "Equipment", "Vocabulary", "equip", "open_draft"]
 
 SUFFIX = "suffix"
 
@@ -73,7 +73,7 @@ async def equip(
         # A look-up in an index takes microseconds; to hand it to a thread would take longer.
         runner = runner or PacedRunner(constant_cost(0.0))
     elif draft is not None:
-        model = await asyncio.to_thread(_open, draft) if isinstance(draft, str | Path) else draft
+        model = await asyncio.to_thread(open_draft, draft) if isinstance(draft, str | Path) else draft
         runner = runner or ThreadRunner("cascade-draft")
     if isinstance(tokenizer, str | Path):
         tokenizer = await asyncio.to_thread(_read_tokenizer, tokenizer)
@@ -83,12 +83,13 @@ async def equip(
     return Equipment(model=model, runner=runner, tokenizer=tokenizer)
 
 
-def _open(ref: str | Path) -> LanguageModel:
+def open_draft(ref: str | Path, *, num_threads: int | None = None) -> LanguageModel:
+    """A draft by name, in the format in which drafts are fast. Takes seconds; call it in a thread."""
     from ..models.loading import open_model
 
     try:
         # In int8 a step takes half the time. A guess that its rounding changes costs speed only.
-        return open_model(ref, dtype="int8")
+        return open_model(ref, dtype="int8", num_threads=num_threads)
     except ImportError as error:
         raise ModelError(
             f"a draft model needs torch: pip install 'cascade-edge[models]'; draft={SUFFIX!r} does not"

@@ -67,6 +67,13 @@ class Circumstances:
     """The chance that the target confirms a guess."""
     hint_s: float = 0.0
     """What each hint adds to a pass."""
+    load: float = 0.0
+    """The share of a draft step in which the processor works for somebody else."""
+
+    @property
+    def processor_wait_s(self) -> float:
+        """Who wants to compute on the device stands in line for so long."""
+        return self.load * self.draft_step_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +145,12 @@ def _waiting(this: Circumstances, num_gathered: int) -> Plan:
     tokens = (1 - goes_on) / (1 - a) + goes_on * tokens
     passes = 1 + goes_on * passes
     first_s = this.pass_s + num_gathered * this.hint_s
+    # What is read and sent on a busy device stands in line for its processor, too, while the edge waits. An
+    # edge that drives does not mind.
+    answer_s = this.rtt_s + this.processor_wait_s
     # A step that runs when the correction comes runs to its end; the drafter sees to it that few do.
-    seconds = this.rtt_s + (num_gathered + 0.25) * step_s + first_s + goes_on * flow_s
-    worst_s = this.rtt_s + (num_gathered + 1) * step_s + 4 * this.jitter_s + MARGIN_S
+    seconds = answer_s + (num_gathered + 0.25) * step_s + first_s + goes_on * flow_s
+    worst_s = answer_s + (num_gathered + 1) * step_s + 4 * this.jitter_s + MARGIN_S
     return Plan(
         patience_s=worst_s,
         num_gathered=num_gathered,
@@ -155,7 +165,8 @@ def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, 
     # One of the guesses drafted in a pass is for the edge's own token, and needed to go on behind it.
     most = min(MAX_USED_HINTS, max(0.0, (this.pass_s - MARGIN_S) / this.draft_step_s - 1))
     if num_gathered > 0 and most < 1:  # the edge waits for hints before every pass
-        pass_s = max(this.pass_s + num_gathered * this.hint_s, (num_gathered + 1) * this.draft_step_s)
+        draft_s = (num_gathered + 1) * this.draft_step_s + this.processor_wait_s
+        pass_s = max(this.pass_s + num_gathered * this.hint_s, draft_s)
         passes = 1 / (1 - a ** (num_gathered + 1))
         return 1 / (1 - a), passes, passes * pass_s
 

@@ -11,6 +11,7 @@ from ..models.runner import Runner
 from .answer_text import AnswerText
 from .answering import AnswerStream
 from .drafter import Drafter
+from .effort import with_effort
 from .outbox import StreamRequest
 
 __all__ = ["PrivateStream"]
@@ -31,10 +32,9 @@ class PrivateStream(AnswerStream):
             while not self.is_ended:
                 started_s = self._loop.time()
                 work, num_rows = drafter.step(self._tokens)
-                token = (await runner.run(work, rows=num_rows)).token
-                now_s = self._loop.time()
-                self._tally.draft_step_s.add(now_s - started_s)
-                self._tally.num_drafted += 1
+                done = await runner.run(with_effort(work, self._loop.time), rows=num_rows)
+                token, now_s = done.result.token, self._loop.time()
+                self._tally.count_step(now_s - started_s, waited_s=done.waited_s)
                 if not self.is_ended:
                     self._tokens.append(token)
                     self._deliver(token, len(self._tokens) - 1, Source.KEPT, now_s)

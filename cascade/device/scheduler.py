@@ -277,6 +277,7 @@ class Scheduler:
             draft_step_s=max(known.draft_step_s.value, 1e-5),
             agreement=self._agreement.chance,
             hint_s=known.passes.hint_s,
+            load=known.load.share,
         )
 
     def _adapt(self, objective: Objective) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 
 from ..errors import SettingsError
@@ -70,19 +71,28 @@ class DeviceSession:
             self._vocab_size = welcome.vocab_size
 
     async def stop(self) -> None:
+        """Who is cancelled in here leaves nothing behind either: what comes later is done all the same."""
         streams = tuple(self._streams)
         for stream in streams:
             stream.cancel()
-        await self.connection.say_goodbye()
+        async with AsyncExitStack() as later:  # the last first
+            later.push_async_callback(self.ledger.close)
+            later.callback(self._give_back)
+            for stream in streams:
+                later.push_async_callback(stream.join)
+            later.push_async_callback(self._hang_up)
+            await self.connection.say_goodbye()
+
+    async def _hang_up(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.gather(*(stream.join() for stream in streams))
+
+    def _give_back(self) -> None:
         for memory in tuple(self.memories):
             memory.close()
         if self.equipment.runner is not None:
             self.equipment.runner.close()
-        await self.ledger.close()
 
     def begin(
         self, prompt: Prompt, settings: StreamSettings, *, private: bool, memory: DraftMemory | None = None

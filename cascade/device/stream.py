@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 from ..errors import ContextExceeded, RefusedError
 from ..events import Source, Summary
-from ..measure import Knowledge
+from ..measure import Knowledge, PendingStamps
 from ..models.runner import Runner
 from ..wire import Commit, Error, ErrorCode, Hint, Keep, Limits, Message, Open
 from .answer_text import AnswerText
 from .answering import AnswerStream
 from .drafter import Drafter, Guess
+from .effort import with_effort
 from .guesses import Guesses, Judgement
 from .outbox import STAMP_EVERY_S, Outbox, StreamRequest
 from .policy import FOREVER_S
@@ -80,6 +81,7 @@ class Stream(AnswerStream):
         self._known = knowledge
         self._link = knowledge.link
         self._scheduler = Scheduler(request.policy, knowledge)
+        self._stamps = PendingStamps(knowledge.link)
         # Drafting:
         self._may_draft = asyncio.Event()
         self._draft_timer: asyncio.TimerHandle | None = None
@@ -111,6 +113,7 @@ class Stream(AnswerStream):
         self._cancel_retry()
         self.is_served = False
         self._outbox.open(self._next_generation())
+        self._stamps.clear()
         self._tally.num_opens += 1
         if self._task is None and self._drafter is not None:
             self._task = asyncio.create_task(self._draft(), name="drafter")
@@ -165,6 +168,10 @@ class Stream(AnswerStream):
     def count_sent(self, message: Message, num_bytes: int) -> None:
         if isinstance(message, Hint | Keep):
             self._tally.bytes_up += num_bytes
+            if message.stamp_ms is not None:
+                # Behind an OPEN it takes as long as that, whatever its size.
+                size = num_bytes if self._outbox.opened_s is None else None
+                self._stamps.note_sent(message.stamp_ms, self._loop.time(), size)
         elif isinstance(message, Open):
             self.num_open_bytes = num_bytes
 
@@ -233,10 +240,13 @@ class Stream(AnswerStream):
     def _measure(self, commit: Commit, now_s: float) -> None:
         if self._outbox.opened_s is not None and not commit.tokens:
             # The answer to OPEN comes at once: the first round trip for free.
-            self._link.add_round_trip(now_s - self._outbox.opened_s)
+            self._link.add_round_trip(now_s - self._outbox.opened_s, num_bytes=self.num_open_bytes)
             self._outbox.opened_s = None
         if commit.echo_ms is not None:
-            self._link.add_echo(now_s, commit.echo_ms, commit.held_ms or 0)
+            commits_every_s = self._waits_s() + 2 * (self._known.passes.mean_s or 0.05)
+            self._stamps.note_echo(now_s, commit.echo_ms, commit.held_ms or 0, apart_s=commits_every_s)
+        if commit.queue_ms is not None:
+            self._tally.queue_s.add(commit.queue_ms / 1000)
         if commit.step_ms is not None:
             self._scheduler.note_pass(commit.step_ms / 1000)
             self._tally.pass_s.add(commit.step_ms / 1000)
@@ -405,11 +415,14 @@ class Stream(AnswerStream):
         rtt_s = self._link.rtt_s
         if rtt_s is None:
             return FIRST_REPEAT_S
-        policy = self._scheduler.policy
-        waits_s = policy.patience_s if policy.patience_s < FOREVER_S else 0.0
-        drafts_s = (self._known.draft_step_s.value or 0.0) * min(policy.window, 16)
+        drafts_s = (self._known.draft_step_s.value or 0.0) * min(self._scheduler.policy.window, 16)
         passes_s = 4 * (self._known.passes.mean_s or 0.05)
-        return min(0.25 + 2 * rtt_s + waits_s + drafts_s + passes_s, MAX_REPEAT_S)
+        return min(0.25 + 2 * rtt_s + self._waits_s() + drafts_s + passes_s, MAX_REPEAT_S)
+
+    def _waits_s(self) -> float:
+        """How long the edge may wait for our hints before a pass."""
+        patience_s = self._scheduler.policy.patience_s
+        return patience_s if patience_s < FOREVER_S else 0.0
 
     # Drafting
 
@@ -425,14 +438,14 @@ class Stream(AnswerStream):
                 num_rollbacks = self._num_rollbacks
                 started_s = self._loop.time()
                 work, num_rows = drafter.step(self._guesses.tokens)
-                guess = await runner.run(work, rows=num_rows)
+                done = await runner.run(with_effort(work, self._loop.time), rows=num_rows)
                 now_s = self._loop.time()
                 self._known.draft_step_s.add(now_s - started_s)
-                self._tally.draft_step_s.add(now_s - started_s)
-                self._tally.num_drafted += 1
+                self._known.load.add(done.waited_s, done.seconds)
+                self._tally.count_step(now_s - started_s, waited_s=done.waited_s)
                 # A rollback meanwhile: this guess continues a text that is no more.
                 if num_rollbacks == self._num_rollbacks and not self.is_ended:
-                    self._take_guess(guess, now_s)
+                    self._take_guess(done.result, now_s)
                     if self._send_timer is None:  # else it goes with the message that is planned
                         self._decide_sending(now_s)
                     self._decide_drafting()

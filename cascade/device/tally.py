@@ -38,7 +38,9 @@ class Tally:
         self.bytes_down = 0
         self.finish_reason = ""
         self.pass_s = Mean()
-        self.draft_step_s = Mean()
+        self.queue_s = Mean()
+        self._step_s = Mean()
+        self._waited_s = Mean()
         self._is_plain = is_plain
         self._num_tokens = 0
         self._num_by_source = dict.fromkeys(Source, 0)
@@ -51,9 +53,20 @@ class Tally:
         self._num_tokens += 1
         self._num_by_source[source] += 1
 
+    def count_step(self, seconds: float, *, waited_s: float) -> None:
+        """A draft step took so long, and waited for the processor for that part of it."""
+        self.num_drafted += 1
+        self._step_s.add(seconds)
+        self._waited_s.add(waited_s)
+
     @property
     def num_tokens(self) -> int:
         return self._num_tokens
+
+    @property
+    def _device_load(self) -> float | None:
+        step_s, waited_s = self._step_s.value, self._waited_s.value
+        return min(1.0, waited_s / step_s) if step_s and waited_s is not None else None
 
     def summary(self, link: LinkEstimator | None, *, account: Account | None = None) -> Summary:
         """`link` is the one that served the stream; None if none did. `account`: the books it was held to."""
@@ -74,8 +87,12 @@ class Tally:
             finish_reason=self.finish_reason,
             rtt_s=rtt_s,
             jitter_s=None if link is None or rtt_s is None else link.jitter_s,
+            bandwidth_bytes_per_s=None if link is None else link.bandwidth_bytes_per_s,
+            loss=None if link is None else link.loss,
             edge_pass_s=self.pass_s.value,
-            draft_step_s=self.draft_step_s.value,
+            edge_queue_s=self.queue_s.value,
+            draft_step_s=self._step_s.value,
+            device_load=self._device_load,
             # Plain streaming need not be estimated where it is what was done.
             estimated_cloud_s_per_token=(per_token_s or None) if self._is_plain else self.pass_s.value,
         )

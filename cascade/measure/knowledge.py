@@ -5,6 +5,7 @@ from __future__ import annotations
 from .agreement import AgreementEstimator
 from .calibration import Calibration
 from .link import LinkEstimator
+from .load import LoadEstimator
 from .passes import PassEstimator
 from .smooth import Smoothed
 
@@ -18,10 +19,10 @@ class Knowledge:
         self.link = LinkEstimator()
         self.draft_step_s = Smoothed(1 / 8)
         """A step of the draft, waiting for the processor included."""
+        self.load = LoadEstimator()
+        """What else the device does."""
         self.passes = PassEstimator()
         """The edge's."""
-        self.queue_s = Smoothed(1 / 4)
-        """How long a text waits for its pass at the edge."""
         self.agreement = AgreementEstimator()
         """All streams together: what a new one begins with."""
         self.calibration = Calibration()

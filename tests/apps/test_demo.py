@@ -17,7 +17,7 @@ from rich.console import Console
 from cascade.apps.demo.asking import Piece, Run
 from cascade.apps.demo.processes import Commands
 from cascade.apps.demo.show import Stage
-from cascade.apps.demo.story import DemoOptions, _about_texts, _best_hints
+from cascade.apps.demo.story import DemoOptions, _about_drafting, _about_texts, _best_hints, shared_cores
 from cascade.errors import CascadeError, SettingsError
 from cascade.lab.design_table import best_k
 
@@ -60,6 +60,36 @@ def test_texts_that_part_are_not_hidden() -> None:
     assert "to the letter" in _about_texts([run_of(), run_of()])
     assert "part at token 2" in _about_texts([run_of("blue sky"), run_of("blue sea")])
     assert "part at token 3" in _about_texts([run_of("blue sky"), run_of("blue sky x")])
+
+
+def test_what_drafting_brought_is_explained() -> None:
+    useful = run_of(mode="hint-driven", agreement=0.6, rtt_ms=75.0, edge_pass_ms=30.0, hinted=1)
+    assert "right 60% of the time" in _about_drafting(useful)
+    assert "says 2.5 tokens meanwhile" in _about_drafting(useful)
+    useless = run_of(mode="hint-driven", agreement=0.3, rtt_ms=75.0, edge_pass_ms=30.0, hinted=0)
+    assert "--profile wifi" in _about_drafting(useless)
+    assert "--profile wifi" not in _about_drafting(useful)
+    assert "too little was seen" in _about_drafting(run_of(rtt_ms=None))
+
+
+@pytest.mark.parametrize(
+    ("cores", "edge", "device"),
+    [((3,), (3,), (3,)), ((0, 1), (1,), (0,)), ((0, 1, 5), (1, 5), (0,)), (range(4), (2, 3), (0, 1))],
+)
+def test_edge_and_device_do_not_take_each_others_cores(
+    cores: Any, edge: tuple[int, ...], device: tuple[int, ...]
+) -> None:
+    assert shared_cores(cores) == (edge, device)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+async def test_a_process_stays_on_its_cores() -> None:
+    core = max(os.sched_getaffinity(0))
+    async with Commands() as commands:
+        serve = ("serve", "--model", "synthetic", "--http", "127.0.0.1:0", "--json")
+        facts = await commands.start(*serve, within_s=60, cores=(core,))
+        threads = [thread.id for thread in psutil.Process(facts["pid"]).threads()]
+        assert all(os.sched_getaffinity(thread) == {core} for thread in threads)
 
 
 @pytest.mark.parametrize(

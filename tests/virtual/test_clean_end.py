@@ -29,6 +29,7 @@ POLICIES = [
     pytest.param(Policy.ask_and_wait(4), id="ask-and-wait"),
     pytest.param(Policy.hint_driven(), id="hint-driven"),
     pytest.param(Policy.hint_driven(patience_s=0.05), id="patient"),
+    pytest.param(Policy.adaptive(), id="adaptive"),
 ]
 
 

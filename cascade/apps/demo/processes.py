@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import IO, Any
 
@@ -29,8 +30,13 @@ class Command:
         self._log = log
 
     @classmethod
-    async def start(cls, *arguments: str, environment: Mapping[str, str]) -> Command:
-        """Secrets go into the environment: who lists a machine's processes sees their arguments."""
+    async def start(
+        cls, *arguments: str, environment: Mapping[str, str], cores: Collection[int] = ()
+    ) -> Command:
+        """Secrets go into the environment: who lists a machine's processes sees their arguments.
+
+        `cores`: it computes on these alone, where the system can see to that; on any, if there are none.
+        """
         log = tempfile.TemporaryFile()  # noqa: SIM115 -- `stop` closes it
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -43,6 +49,10 @@ class Command:
             env={**os.environ, **environment},
             start_new_session=True,  # Ctrl-C is ours; we end them in an order that makes sense
         )
+        if cores and hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended; `ready` says why
+                # Before it has other threads: those that it makes stay on the cores of the first.
+                os.sched_setaffinity(process.pid, cores)
         return cls(arguments[0], process, log)
 
     async def ready(self, within_s: float) -> dict[str, Any]:
@@ -92,10 +102,14 @@ class Commands:
         self._running: list[Command] = []
 
     async def start(
-        self, *arguments: str, within_s: float, environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        within_s: float,
+        environment: Mapping[str, str] | None = None,
+        cores: Collection[int] = (),
     ) -> dict[str, Any]:
         """Start one, and wait for what it says when it is ready."""
-        starting = asyncio.create_task(Command.start(*arguments, environment=environment or {}))
+        starting = asyncio.create_task(Command.start(*arguments, environment=environment or {}, cores=cores))
         try:
             command = await asyncio.shield(starting)
         except asyncio.CancelledError:

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,9 @@ DRAFT = "smollm2-135m-draft"
 EDGE, DEVICE = "hall", "phone"
 """Their accounts at the broker."""
 MODES = ("hint-driven", "cloud", "ask-and-wait")
+PROMPT = "How do I make a cup of tea?"
+"""The bundled draft is right in 56 % here, in 61 % over its held-out prompts, and in 30 % if it is asked why
+the sky is blue, so that there is little to see."""
 READY_S = 30.0
 LOAD_S = 300.0
 """The first start turns the model's file into one that loads fast."""
@@ -39,7 +43,7 @@ WARM_TOKENS = 24
 class DemoOptions:
     """What to show."""
 
-    prompt: str = "Why is the sky blue?"
+    prompt: str = PROMPT
     profile: str = "lte"
     mode: str = "all"
     """One of `MODES` alone; or `all`: hint-driven to look at, the others to compare."""
@@ -137,26 +141,31 @@ async def _tell(options: DemoOptions, stage: Stage) -> None:
 async def _start(options: DemoOptions, commands: Commands, stage: Stage) -> dict[str, Any]:
     """All processes; what the device's gateway said."""
     serve = ["serve", "--model", options.model, "--name", EDGE, "--http", "127.0.0.1:0", "--json"]
-    serve += ["--threads", str(max(1, _num_cores() - 1)), "--drain-seconds", "0"]
-    if options.is_exact:
-        serve.append("--exact")
+    edge_cores, device_cores = shared_cores(_cores())
+    serve += ["--threads", str(max(1, len(edge_cores))), "--drain-seconds", "0"]
+    # The fastest format that answers as well; the exact mode has no kernel for it.
+    serve += ["--exact"] if options.is_exact else ["--dtype", "int8"]
     gateway = ["gateway", "--http", "127.0.0.1:0", "--profile", options.profile, "--draft", options.draft]
     gateway += ["--identity", DEVICE, "--json"]
     if options.uses_http:
         with stage.busy(f"starting an edge with {options.model}"):
-            edge = await commands.start(*serve, within_s=LOAD_S)
+            edge = await commands.start(*serve, within_s=LOAD_S, cores=edge_cores)
         address = str(edge["link"])
     else:
         with stage.busy("starting a broker"):
             broker = await commands.start(
-                "broker", "--port", "0", "--edge", EDGE, "--device", DEVICE, "--json", within_s=READY_S
+                *("broker", "--port", "0", "--edge", EDGE, "--device", DEVICE, "--json"),
+                within_s=READY_S,
+                cores=device_cores,
             )
         with stage.busy(f"starting an edge with {options.model}"):
             secret = {"CASCADE_MQTT": str(broker["accounts"][EDGE])}
-            edge = await commands.start(*serve, within_s=LOAD_S, environment=secret)
+            edge = await commands.start(*serve, within_s=LOAD_S, environment=secret, cores=edge_cores)
         address = f"{broker['accounts'][DEVICE]}/{EDGE}"
     with stage.busy(f"starting a device with {options.draft}, over {options.profile}"):
-        ready = await commands.start(*gateway, within_s=LOAD_S, environment={"CASCADE_EDGE": address})
+        ready = await commands.start(
+            *gateway, within_s=LOAD_S, environment={"CASCADE_EDGE": address}, cores=device_cores
+        )
     profile = load_profile(options.profile)
     way = "a WebSocket" if options.uses_http else "an MQTT broker"
     stage.say(
@@ -196,7 +205,7 @@ def _conclude(options: DemoOptions, stage: Stage, runs: list[Run]) -> None:
             "prompt": options.prompt,
             "profile": options.profile,
             "way": "http" if options.uses_http else "mqtt",
-            "cores": _num_cores(),
+            "cores": len(_cores()),
             "same_text": len({run.text for run in runs}) == 1,
             "runs": [run.figures for run in runs],
         }
@@ -206,8 +215,10 @@ def _conclude(options: DemoOptions, stage: Stage, runs: list[Run]) -> None:
     stage.table(runs)
     stage.say(
         f"\none run each, {runs[0].figures['tokens']} tokens at temperature 0; "
-        f"device and edge share the {_num_cores()} cores of this machine"
+        f"device and edge share the {len(_cores())} cores of this machine"
     )
+    if runs[0].mode == "hint-driven":
+        stage.say(_about_drafting(runs[0]))
     if len(runs) > 1:
         stage.say(_about_texts(runs))
 
@@ -221,13 +232,40 @@ def _about_texts(runs: list[Run]) -> str:
         min(map(len, sources)),
     )
     return (
-        f"their texts part at token {at + 1}: a near tie, which bfloat16 decides by the width of a pass "
+        f"their texts part at token {at + 1}: a near tie, which int8 decides by the width of a pass "
         "(with --exact they are the same)"
     )
 
 
-def _num_cores() -> int:
+def _about_drafting(run: Run) -> str:
+    """Why it brought what it brought."""
+    rtt_ms, pass_ms = run.figures["rtt_ms"], run.figures["edge_pass_ms"]
+    if not rtt_ms or not pass_ms:
+        return "too little was seen of the link to say what drafting can bring"
+    said = (
+        f"the draft was right {run.agreement:.0%} of the time, as the device saw it. A hint is of use if it "
+        f"was right since a round trip ago, and the edge says {rtt_ms / pass_ms:.1f} tokens meanwhile"
+    )
+    if run.figures["hinted"]:
+        return said
+    return (
+        f"{said}: that seldom happens, so the device hardly drafted. Try --profile wifi, or another --prompt"
+    )
+
+
+def shared_cores(cores: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Cores for the edge, and for the device and the broker: two machines do not take each other's.
+
+    All for both where there is one only.
+    """
+    num_device = 1 if len(cores) < 4 else 2
+    if len(cores) <= num_device:
+        return tuple(cores), tuple(cores)
+    return tuple(cores[num_device:]), tuple(cores[:num_device])
+
+
+def _cores() -> Sequence[int]:
     """Cores that this process may use; a container is often given fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return sorted(os.sched_getaffinity(0))
+    return range(os.cpu_count() or 1)

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from ...device import Device
+from ...device.equipment import SUFFIX, open_draft
 from ...links.base import Dialer
 from ...links.profiles import Profile
 from ...links.urls import dialer_for
@@ -69,7 +70,7 @@ async def _run(
             Device(
                 [_dialer(url, about, shaped) for url in about.edges],
                 draft=draft,
-                tokenizer=about.tokenizer or (BUNDLED_DRAFT if draft in (None, "suffix") else None),
+                tokenizer=about.tokenizer or (BUNDLED_DRAFT if draft in (None, SUFFIX) else None),
                 identity=about.identity,
                 token=about.token,
             )
@@ -81,20 +82,9 @@ async def _run(
 
 
 async def _open_draft(about: DeviceOptions) -> LanguageModel | str | None:
-    if about.draft == NO_DRAFT:
-        return None
-    if about.draft == "suffix":
-        return about.draft
-    from ...errors import ModelError
-
-    try:
-        from ...models.loading import open_model
-
-        return await asyncio.to_thread(open_model, about.draft, num_threads=about.num_threads)
-    except ImportError:
-        raise ModelError(
-            "a draft model needs torch: pip install 'cascade-edge[models]'; --draft suffix does not"
-        ) from None
+    if about.draft in (NO_DRAFT, SUFFIX):
+        return None if about.draft == NO_DRAFT else about.draft
+    return await asyncio.to_thread(open_draft, about.draft, num_threads=about.num_threads)
 
 
 def _dialer(url: str, about: DeviceOptions, shaped: ShapedLink | None) -> Dialer:

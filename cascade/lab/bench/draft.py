@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..learning import recorded_errors
+from ..progress import must
 
 if TYPE_CHECKING:
     from cascade.models.distill.exam import Exam
@@ -17,6 +18,8 @@ TARGET = "smollm2-135m"
 ANSWER_TOKENS = 160
 SEED = 1
 QUICK_PROMPTS = 8
+NUM_LEARNT = 2000
+"""Tokens, of answers of either kind in turns; the chances are judged on all others."""
 
 
 def run(*, quick: bool = False, draft: str = DRAFT, target: str = TARGET) -> dict[str, Any]:
@@ -32,7 +35,10 @@ def run(*, quick: bool = False, draft: str = DRAFT, target: str = TARGET) -> dic
     prompts = held_out_prompts(draft)
     prompts = prompts[:QUICK_PROMPTS] if quick else prompts
     teacher = HuggingFaceModel.load(target, dtype="bfloat16", device="cpu")
-    return examine(draft, target, set_exam(teacher, prompts, ANSWER_TOKENS, SEED), 15 if quick else 45)
+    exam = set_exam(teacher, prompts, ANSWER_TOKENS, SEED)
+    figures = examine(draft, target, exam, 15 if quick else 45)
+    error = figures["calibration"]["expected_calibration_error"]
+    return {**figures, "musts": [must(f"calibration error after {NUM_LEARNT} tokens", error, at_most=0.05)]}
 
 
 def examine(draft: str, target: str, exam: Exam, repeats: int) -> dict[str, Any]:
@@ -46,7 +52,7 @@ def examine(draft: str, target: str, exam: Exam, repeats: int) -> dict[str, Any]
     pupil = open_model(draft, dtype="int8", device="cpu")
     papers = {"greedy": exam.greedy, "temperature_0.8": exam.sampled}
     agreement = {name: grade(pupil, paper).as_json() for name, paper in papers.items()}
-    calibration = recorded_errors(pupil, [exam.greedy, exam.sampled])
+    calibration = recorded_errors(pupil, [exam.greedy, exam.sampled], num_learnt=NUM_LEARNT)
     step_time = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
