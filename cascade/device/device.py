@@ -208,6 +208,9 @@ class Device:
         - `policy`: how to draft and when to send; as fast as can be, unless given (`Policy.adaptive`);
         - `quality` (1: lossless): the least share of tokens that are the target's own pick. The device may
           decide tokens by itself, without asking, and the account's ledger holds it to that share;
+        - `on_disconnect` ("wait"): "continue" goes on with the draft alone once there was no edge for
+          `offline_after_s` (2). Such tokens are provisional; with `revisions` (False) those that the edge
+          would not have said are withdrawn when it is back: iterate over `events()` then;
         - `private`: the draft alone answers, and nothing of the stream leaves the device.
         """
         return self._running.begin(prompt, StreamSettings(**options), private=private)
@@ -217,7 +220,7 @@ class Device:
     ) -> Answer:
         """Wait for a whole answer; the options are those of `stream`."""
         stream = self.stream(prompt, private=private, **options)
-        async for _token in stream:
+        async for _event in stream.events():
             pass
         return stream.answer
 

@@ -91,7 +91,11 @@ class Ledger:
     def text(self, *, ahead: int) -> str:
         """What goes on file: with room for so many tokens more."""
         books = {
-            repr(book.quality): {"delivered": book.num_delivered, "disputed": book.exposure + ahead}
+            repr(book.quality): {
+                "delivered": book.num_delivered,
+                "disputed": book.exposure + ahead,
+                "provisional": book.num_provisional,
+            }
             for book in self._books.values()
         }
         return json.dumps({"version": VERSION, "lossless": self.num_lossless, "books": books})
@@ -123,6 +127,7 @@ class Ledger:
                 book = self.book(float(quality))
                 book.num_delivered = _count(figures["delivered"])
                 book.num_disputed = book.written = _count(figures["disputed"])
+                book.num_provisional = _count(figures["provisional"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{path} is no ledger that this version reads ({error}); move it away to begin another"
             raise SettingsError("ledger", reason) from error
@@ -139,6 +144,8 @@ class Book:
     """Known not to be the target's own pick, or never to be audited any more."""
     num_open: int = 0
     """Kept and not audited; those too that wait, undelivered, behind a guess."""
+    num_provisional: int = 0
+    """Delivered for want of an edge and not audited: in no sum of this book."""
     written: int = 0
     """Of `exposure`, what is on file."""
 
@@ -161,6 +168,7 @@ class Book:
             num_lossless=self.ledger.num_lossless,
             num_disputed=self.num_disputed,
             num_unaudited=self.num_open,
+            num_provisional=self.num_provisional,
         )
 
     @property
@@ -193,7 +201,30 @@ class Book:
         self.num_disputed += num_tokens
 
     def note_delivered(self) -> None:
-        self.num_delivered += 1
+        """Within the promise. In the book of quality 1 that is a lossless token."""
+        if self.quality == 1:
+            self.ledger.note_lossless(1)
+        else:
+            self.num_delivered += 1
+
+    def note_provisional(self) -> None:
+        """Delivered for want of an edge."""
+        self.num_provisional += 1
+
+    def withdraw(self, num_tokens: int) -> None:
+        """Provisional, and taken back."""
+        self.num_provisional -= num_tokens
+
+    def audit_provisional(self, *, is_own: bool) -> None:
+        """The verdict on a provisional token: only now it enters the book, which it may overdraw."""
+        self.num_provisional -= 1
+        if is_own:
+            self.note_delivered()
+        else:
+            self.num_delivered += 1
+            self.num_disputed += 1
+            if self.exposure > self.written:
+                self.ledger.write_soon()
 
 
 def ledger_path(identity: str) -> Path:

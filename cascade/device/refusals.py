@@ -32,4 +32,5 @@ class Refusals:
         retry_after_s = None if error.retry_after_ms is None else error.retry_after_ms / 1000
         if self._num_refused > max_refused:
             raise RefusedError(error.code.name.lower(), error.text, retry_after_s)
-        return max(min(RETRY_S * 2**self._num_refused, MAX_RETRY_S), retry_after_s or 0.0)
+        backoff_s: float = min(RETRY_S * 2**self._num_refused, MAX_RETRY_S)
+        return max(backoff_s, retry_after_s or 0.0)

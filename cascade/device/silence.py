@@ -24,7 +24,12 @@ class SilenceWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """From now on, or again."""
+        """From now on, or anew: whatever was silent before does not count."""
+        self._heard_s = self._loop.time()
+        self._repeat_after_s = min(self._repeat_after_s, FIRST_REPEAT_S)
+        self._wait()
+
+    def _wait(self) -> None:
         self.stop()
         due_s = max(self._heard_s + self._repeat_after_s, self._loop.time())
         self._timer = self._loop.call_at(due_s, self._look)
@@ -49,4 +54,4 @@ class SilenceWatch:
             self._heard_s = now_s
             self._repeat_after_s = min(2 * self._repeat_after_s, MAX_REPEAT_S)
             self._on_silence()
-        self.start()
+        self._wait()

@@ -103,8 +103,7 @@ class Stream(AnswerStream):
         self.is_served = False
         self._outbox.open(self._next_generation())
         self._tally.num_opens += 1
-        if self._task is None and self._drafter is not None:
-            self._task = asyncio.create_task(self._draft(), name="drafter")
+        self._start_drafting()
         self._silence.start()
         self._decide_drafting()
         self._notify(self)
@@ -117,7 +116,7 @@ class Stream(AnswerStream):
     def note_limits(self, limits: Limits) -> None:
         """The edge's WELCOME: the text may have reached the context's end before we knew where that is."""
         self.limits = limits
-        if not self.is_ended and self.has_answer and self._num_decided >= self._length_limit():
+        if not self.is_ended and self.has_answer and self._num_standing >= self._length_limit():
             self._tally.finish_reason = "length"
             self._end()
 
@@ -134,6 +133,11 @@ class Stream(AnswerStream):
     def _num_decided(self) -> int:
         """Tokens of the text that the app may have."""
         return self._guesses.head
+
+    @property
+    def _num_standing(self) -> int:
+        """Of these, such as the edge knows of, or never will."""
+        return self._num_decided
 
     @property
     def is_over(self) -> bool:
@@ -389,6 +393,10 @@ class Stream(AnswerStream):
 
     # Drafting
 
+    def _start_drafting(self) -> None:
+        if self._task is None and self._drafter is not None:
+            self._task = asyncio.create_task(self._draft(), name="drafter")
+
     async def _draft(self) -> None:
         drafter, runner = self._drafter, self._runner
         assert drafter is not None
@@ -442,11 +450,14 @@ class Stream(AnswerStream):
             self._may_draft.set()
         elif self._drafter is not None and self._wants_one_more():
             now_s = self._loop.time()
-            when_s = self._scheduler.draft_at_s(now_s)
+            when_s = self._draft_at_s(now_s)
             if when_s <= now_s:
                 self._may_draft.set()
             else:
                 self._draft_timer = self._loop.call_at(when_s, self._may_draft.set)
+
+    def _draft_at_s(self, now_s: float) -> float:
+        return self._scheduler.draft_at_s(now_s)
 
     def _wants_one_more(self) -> bool:
         guesses = self._guesses
