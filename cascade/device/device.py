@@ -118,8 +118,9 @@ class Device:
           within `connect_timeout_s`. Others need no edge to start.
         - `identity`, `token`: who the device is, and what proves it. `model`: the only one it wants.
         - `ledger`: the file with this account's books (`quality`), one for each identity in the user's data
-          folder, unless given. Only one device at a time may use it. Where all edges are in this process the
-          books are forgotten with the device, unless a file is given.
+          folder, unless given. One device at a time spends from it; a second one is refused what is not
+          lossless. Where all edges are in this process the books are forgotten with the device, unless a
+          file is given.
         - `seed` is for tests: it decides session ids and the seeds of streams that name none.
         """
         is_far = not all(url.startswith("memory:") for url in urls)
@@ -169,7 +170,8 @@ class Device:
             await session.stop()
 
     def account(self, quality: float) -> Account:
-        """The books of all streams of this quality, at this moment."""
+        """The books of all streams of this quality, at this moment. Where another device uses the file: as
+        they were when this one was entered."""
         return self._ledger.book(quality).account
 
     @property

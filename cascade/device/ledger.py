@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from ..errors import SettingsError
 from ..events import Account
+from .file_lock import FileLock
 
 __all__ = ["Book", "Ledger", "ledger_path"]
 
@@ -36,12 +37,18 @@ RETRY_S: Final = 5.0
 class Ledger:
     """One account's books. With a path they outlive the device, and a process that dies: what is on file is
     always ahead of what was kept.
+
+    One device at a time spends from a file. Others may go on without: they read it, keep nothing and write
+    nothing, and `problem` says why.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.num_lossless = 0
         """Delivered by streams that keep nothing."""
+        self.problem = ""
+        """Why nothing may be kept; empty where something may."""
         self._path = path
+        self._lock = None if path is None else FileLock(path)
         self._books: dict[float, Book] = {}
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -63,13 +70,18 @@ class Ledger:
 
     async def open(self) -> None:
         """Read what is on file, and keep the file ahead of the books from now on."""
-        if self._path is not None and self._task is None:
+        if self._path is not None and self._lock is not None and self._task is None:
+            problem = await asyncio.to_thread(self._lock.acquire)
+            self.problem = problem and f"{self._path}: {problem}"
             try:
                 text = await asyncio.to_thread(_read, self._path)
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError("ledger", f"{self._path} cannot be read: {error}") from error
             if text is not None:
                 self._take(text, self._path)
+            if self.problem:
+                log.warning("nothing can be kept: %s", self.problem)
+                return
             self._task = asyncio.create_task(self._stay_ahead(self._path), name="ledger")
 
     async def close(self) -> None:
@@ -83,6 +95,8 @@ class Ledger:
                 await asyncio.to_thread(_write, self._path, self.text(ahead=0))
             except OSError as error:  # what is on file is on the safe side
                 log.warning("the ledger cannot be written: %s", error)
+        if self._lock is not None:
+            self._lock.release()
 
     def write_soon(self) -> None:
         """The books come near to what is on file."""
@@ -127,7 +141,7 @@ class Ledger:
                 book = self.book(float(quality))
                 book.num_delivered = _count(figures["delivered"])
                 book.num_disputed = book.written = _count(figures["disputed"])
-                book.num_provisional = _count(figures["provisional"])
+                book.num_provisional = _count(figures.get("provisional", 0))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{path} is no ledger that this version reads ({error}); move it away to begin another"
             raise SettingsError("ledger", reason) from error

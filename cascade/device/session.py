@@ -162,6 +162,9 @@ class DeviceSession:
         """Of streams, and what this kind wants to know beside."""
         if settings.quality == 1 and settings.on_disconnect == "wait":
             return Stream, {"credit": self.ledger.note_lossless}
+        if self.ledger.problem and not (settings.quality == 1 and settings.revisions):
+            reason = f"{self.ledger.problem}; name another file, or ask for quality=1 and wait for the edge"
+            raise SettingsError("ledger", reason)
         options: dict[str, Any] = {
             "book": self.ledger.book(settings.quality),
             "escalation": Escalation(settings.quality, fixed_threshold=settings.threshold),

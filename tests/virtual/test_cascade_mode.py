@@ -158,6 +158,22 @@ async def test_the_books_outlive_the_device(tmp_path: Path) -> None:
             assert device.account(0.5) == account
 
 
+async def test_a_second_device_on_one_file_is_lossless_or_refused(tmp_path: Path) -> None:
+    listener, path = MemoryListener(), tmp_path / "ledger.json"
+    async with (
+        edge_for(listener),
+        device_for(listener.dial, draft=draft(), ledger=Ledger(path)) as first,
+        device_for(listener.dial, draft=draft(), ledger=Ledger(path), seed=4) as second,
+    ):
+        assert [token.id for token in await ask(second)] == ANSWER[:40]
+        answer = await second.generate(PROMPT, max_new_tokens=5, on_disconnect="continue", revisions=True)
+        assert list(answer.tokens) == ANSWER[:5]
+        for options in ({"quality": 0.9}, {"on_disconnect": "continue"}):
+            with pytest.raises(SettingsError, match=r"ledger.*another device uses it; name another file"):
+                await ask(second, **options)
+        await ask(first, quality=0.9)
+
+
 @pytest.mark.parametrize(
     ("field", "options"),
     [
