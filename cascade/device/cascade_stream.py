@@ -36,6 +36,7 @@ class CascadeStream(Stream):
         self._book = book
         self._escalation = escalation
         self._audit = audit
+        self._is_link_failing = False
         super().__init__(*args, **options)
 
     def _make_guesses(self) -> KeptGuesses:
@@ -56,6 +57,11 @@ class CascadeStream(Stream):
         return self._guesses
 
     @property
+    def threshold(self) -> float:
+        """The doubt up to which tokens are kept, at this moment."""
+        return self._escalation.threshold
+
+    @property
     def book(self) -> Book:
         return self._book
 
@@ -73,6 +79,8 @@ class CascadeStream(Stream):
         self.text_so_far.add_guess(guess.token, doubt, is_kept=is_kept)
         self._scheduler.note_guess(guess.confidence, is_kept=is_kept)
         self._hand_over_kept(now_s, is_at_once=True)
+        if self._is_link_failing:
+            self._keep_open_guesses(now_s)
 
     def _may_keep(self, token: int, doubt: float) -> bool:
         """An answer's last token is asked about: then everything has its verdict when the answer ends."""
@@ -93,7 +101,32 @@ class CascadeStream(Stream):
             self._book.note_delivered()
             self._deliver(token, position, Source.KEPT, now_s, 1 - doubt)
 
+    def _on_silence(self) -> None:
+        """A failing link: what the ledger has room for is spent on what the reader waits for."""
+        self._is_link_failing = True
+        self._keep_open_guesses(self._loop.time())
+        super()._on_silence()
+        self._decide_drafting()
+
+    def _keep_open_guesses(self, now_s: float) -> None:
+        text = self.text_so_far
+        while not self.is_ended and text.num_seen < text.end and not text.is_revisable_open:
+            token = text.tokens[text.num_seen]
+            if token in self.request.stop_ids or not self._book.may_keep:
+                return
+            if not self._escalation.wants_to_keep_open_guess(num_unaudited=text.num_unaudited):
+                return
+            self._book.keep()
+            self._scheduler.note_kept(text.num_seen - text.head)
+            text.keep_next()
+            self._hand_over_kept(now_s, is_at_once=False)
+
     # The edge decides, and audits
+
+    def on_commit(self, commit: Commit, num_bytes: int) -> None:
+        if commit.generation == self._outbox.generation:
+            self._is_link_failing = False
+        super().on_commit(commit, num_bytes)
 
     def _settle(self, commit: Commit, num_known: int, now_s: float) -> None:
         text = self.text_so_far

@@ -103,15 +103,24 @@ class KeptGuesses(Guesses):
             self._kept.add(self.end)
         self.add(token)
 
+    @property
+    def is_revisable_open(self) -> bool:
+        """Provisional tokens that may be withdrawn are open, as guesses are."""
+        return self._can_revise and bool(self._provisional)
+
     def see_next(self) -> tuple[int, int, float] | None:
         """The next kept token that may be seen now: position, token and doubt."""
         position = self.num_seen
         if position not in self._kept or position < self.head:
             return None
-        if self._can_revise and self._provisional:
-            return None  # they are open, as guesses are
+        if self.is_revisable_open:
+            return None
         self.num_seen += 1
         return position, self.tokens[position], self._doubts[position]
+
+    def keep_next(self) -> None:
+        """The next guess that was not seen is one no more."""
+        self._kept.add(self.num_seen)
 
     def see_provisionally(self) -> tuple[int, int, float, bool] | None:
         """The next token of the chain, whatever it is: position, token, doubt, and is it outside of the
