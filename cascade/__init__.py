@@ -40,12 +40,14 @@ __all__ = [
     "ModelError",
     "Policy",
     "RefusedError",
+    "Revision",
     "RunnerStopped",
     "Sampling",
     "SettingsError",
     "Source",
     "Summary",
     "Token",
+    "Verified",
     "VirtualTimeError",
     "WireError",
     "__version__",
@@ -57,10 +59,12 @@ _LAZY: dict[str, str] = {
     "EdgeServer": "cascade.edge",
     "EdgeSettings": "cascade.edge",
     "Policy": "cascade.device",
+    "Revision": "cascade.events",
     "Sampling": "cascade.decoding",
     "Source": "cascade.events",
     "Summary": "cascade.events",
     "Token": "cascade.events",
+    "Verified": "cascade.events",
 }
 """Public name -> module that has it, imported at first use (PEP 562).
 
@@ -74,9 +78,11 @@ if typing.TYPE_CHECKING:
     from .edge import EdgeServer as EdgeServer
     from .edge import EdgeSettings as EdgeSettings
     from .events import Answer as Answer
+    from .events import Revision as Revision
     from .events import Source as Source
     from .events import Summary as Summary
     from .events import Token as Token
+    from .events import Verified as Verified
 else:
 
     def __getattr__(name: str) -> object:

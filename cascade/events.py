@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
 
-__all__ = ["Account", "Answer", "Source", "Summary", "Token"]
+__all__ = ["Account", "Answer", "Event", "Revision", "Source", "Summary", "Token", "Verified"]
 
 
 class Source(Enum):
@@ -35,9 +36,37 @@ class Token:
     agreement: float | None = None
     """The chance that the edge agrees with the device here, as the device estimated it before it knew; None
     where it had guessed nothing."""
+    is_provisional: bool = False
+    """Decided by the device for want of an edge, outside of every promise."""
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The edge is back and has another token here: this one and all behind it are withdrawn. What comes in
+    their place follows. For streams with `revisions=True`."""
+
+    position: int
+    """Of the first token that is withdrawn, in the whole text, prompt included."""
+    text: str
+    """The answer as it stands now, from its beginning. Empty on a device without a tokenizer."""
+    num_withdrawn: int
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The edge is back and has confirmed the provisional tokens before `position`. For streams with
+    `revisions=True`."""
+
+    position: int
+    time_s: float
+
+
+Event: TypeAlias = Token | Revision | Verified
+"""What `stream.events()` gives. Streams without revisions have tokens only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +82,8 @@ class Account:
     """Known to be another token than the target's pick, or never to be audited."""
     num_unaudited: int
     """Kept, and without a verdict yet; among them such as wait behind a guess, and may never be delivered."""
+    num_provisional: int = 0
+    """Delivered while there was no edge, and not audited: outside of the promise until they are."""
 
     @property
     def least_quality(self) -> float:
@@ -66,6 +97,7 @@ class Account:
             f"of {self.num_delivered} tokens and {self.num_lossless} lossless ones "
             f"{self.num_disputed} are not the target's, "
             f"{self.num_unaudited} not audited"
+            + (f"; {self.num_provisional} provisional ones beside" if self.num_provisional else "")
         )
 
 
@@ -90,6 +122,10 @@ class Summary:
     """Tokens that the device decided by itself."""
     num_at_once: int = 0
     """Of these, delivered in the moment they were drafted: nothing before them had to be waited for."""
+    num_provisional: int = 0
+    """Tokens that came while there was no edge, those that were withdrawn later included."""
+    num_revised: int = 0
+    """Of these, withdrawn when the edge was back. They count in nothing else."""
     account: Account | None = None
     """The ledger of this stream's quality at its end; None for lossless streams."""
     rtt_s: float | None = None
@@ -143,6 +179,8 @@ class Summary:
             f"plain streaming, estimated: {_ms(self.estimated_cloud_s_per_token)} a token, "
             f"{_plain(self.estimated_speedup)} times this",
         ]
+        if self.num_provisional:
+            lines.append(f"without an edge: {self.num_provisional} provisional, {self.num_revised} revised")
         if self.account is not None:
             lines.append(str(self.account))
         return "\n".join(lines)

@@ -15,6 +15,7 @@ class AnswerText:
     def __init__(
         self, tokenizer: TextTokenizer | None, *, prompt: Sequence[int] = (), stops: Sequence[str] = ()
     ) -> None:
+        self._tokenizer, self._prompt, self._stops = tokenizer, prompt, stops
         self._detokenizer: Detokenizer | None = None if tokenizer is None else tokenizer.detokenizer(prompt)
         self._scanner = StopScanner(stops)
         self._pieces: list[str] = []
@@ -28,6 +29,13 @@ class AnswerText:
     def has_stopped(self) -> bool:
         """A stop string was found; it and what follows it are not text."""
         return self._scanner.found is not None
+
+    def again(self, tokens: Sequence[int]) -> AnswerText:
+        """The text of the same answer, with these tokens so far."""
+        text = AnswerText(self._tokenizer, prompt=self._prompt, stops=self._stops)
+        for token in tokens:
+            text.add(token, is_last=False)
+        return text
 
     def add(self, token: int, *, is_last: bool) -> str:
         """What this token adds. The last one brings whatever was held back."""

@@ -6,10 +6,10 @@ import abc
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import Self
+from typing import Self, cast
 
 from ..errors import CascadeError
-from ..events import Answer, Source, Summary, Token
+from ..events import Answer, Event, Revision, Source, Summary, Token
 from .answer_text import AnswerText
 from .outbox import StreamRequest
 from .tally import Tally
@@ -19,17 +19,21 @@ __all__ = ["AnswerStream"]
 
 class AnswerStream(abc.ABC):
     """Iterate over it for tokens, once; `summary`, `text` and `tokens` are there meanwhile and afterwards.
+    Where tokens may be withdrawn (`revisions=True`), iterate over `events()`.
 
     Leaving the loop ends the stream. Code that keeps the iterator beyond the loop says when it is over by
     `async with device.stream(...) as stream`.
     """
 
+    can_revise = False
+    """Tokens that came while there was no edge may be withdrawn."""
+
     def __init__(self, request: StreamRequest, text: AnswerText, *, is_plain: bool) -> None:
         self.request = request
         self.is_ended = False
         self._loop = asyncio.get_running_loop()
-        self._news: deque[Token] = deque()
-        """Tokens that the app has not read; no more than it asked for."""
+        self._news: deque[Event] = deque()
+        """What the app has not read: no more tokens than it asked for, and those that were withdrawn."""
         self._has_news = asyncio.Event()
         self._is_read = False
         self._failure: CascadeError | None = None
@@ -41,7 +45,13 @@ class AnswerStream(abc.ABC):
         self._task: asyncio.Task[None] | None = None
         """The drafter's."""
 
-    async def __aiter__(self) -> AsyncGenerator[Token, None]:
+    def __aiter__(self) -> AsyncGenerator[Token, None]:
+        if self.can_revise:
+            raise CascadeError("tokens of this stream may be withdrawn: iterate over its events()")
+        return cast(AsyncGenerator[Token, None], self.events())
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """Tokens, and what becomes of provisional ones. Read once, like the stream itself."""
         if self._is_read:
             raise CascadeError("a stream is read once; keep its tokens, or begin another stream")
         self._is_read = True
@@ -114,7 +124,14 @@ class AnswerStream(abc.ABC):
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _deliver(
-        self, token: int, position: int, source: Source, now_s: float, agreement: float | None = None
+        self,
+        token: int,
+        position: int,
+        source: Source,
+        now_s: float,
+        agreement: float | None = None,
+        *,
+        is_provisional: bool = False,
     ) -> None:
         """One decided token, in order. Ends the stream where the answer ends."""
         if self.is_ended:
@@ -122,12 +139,26 @@ class AnswerStream(abc.ABC):
         is_stop, is_full = token in self.request.stop_ids, position + 1 >= self._length_limit()
         text = self._text.add(token, is_last=is_stop or is_full)
         self._tally.count_token(source, now_s)
-        self._news.append(Token(token, position, source, now_s, text, agreement))
-        self._has_news.set()
+        self._tally.num_provisional += is_provisional
+        self._tell(Token(token, position, source, now_s, text, agreement, is_provisional))
         if is_stop or is_full or self._text.has_stopped:
-            self._tally.finish_reason = "stop" if is_stop or self._text.has_stopped else "length"
-            self._num_answer_tokens = position + 1 - len(self.request.prompt)
-            self._end()
+            self._finish(position, "stop" if is_stop or self._text.has_stopped else "length")
+
+    def _finish(self, position: int, reason: str) -> None:
+        """The answer ends with the token at this position."""
+        self._tally.finish_reason = reason
+        self._num_answer_tokens = position + 1 - len(self.request.prompt)
+        self._end()
+
+    def _withdraw(self, position: int, num_tokens: int, now_s: float) -> None:
+        """Tokens from this position on that were delivered provisionally, and are not the text any more."""
+        self._text = self._text.again(self._answer_tokens()[: position - len(self.request.prompt)])
+        self._tally.withdraw(num_tokens)
+        self._tell(Revision(position, self._text.text, num_tokens, now_s))
+
+    def _tell(self, event: Event) -> None:
+        self._news.append(event)
+        self._has_news.set()
 
     def _length_limit(self) -> int:
         """No token has a position from here on."""

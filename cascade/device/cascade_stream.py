@@ -6,15 +6,16 @@ open, else with the commit that settles it. See `docs/cascade.md`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ..events import Source, Summary
-from ..wire import Commit, Keep, Message, Pen
+from ..events import Source, Summary, Verified
+from ..wire import Commit
 from .drafter import Guess
 from .escalation import Escalation
-from .kept_guesses import KeptGuesses, Settled
+from .keep_outbox import KeepOutbox
+from .kept_guesses import KeptGuesses, Settled, Settlement
 from .ledger import Book
-from .outbox import Outbox
 from .stream import Stream
 
 __all__ = ["CascadeStream"]
@@ -23,26 +24,50 @@ __all__ = ["CascadeStream"]
 class CascadeStream(Stream):
     """Decodes within a promise, of which `book` keeps account."""
 
-    def __init__(self, *args: Any, book: Book, escalation: Escalation, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        *args: Any,
+        book: Book,
+        escalation: Escalation,
+        audit: Callable[[CascadeStream], bool],
+        **options: Any,
+    ) -> None:
+        """`audit`: have the edge look at what it has not seen when the stream ends; False: it will not."""
         self._book = book
         self._escalation = escalation
-        self._num_disputed = 0
+        self._audit = audit
+        self._is_link_failing = False
+        super().__init__(*args, **options)
 
     def _make_guesses(self) -> KeptGuesses:
-        return KeptGuesses(self.request.prompt)
+        return KeptGuesses(self.request.prompt, can_revise=self.can_revise)
 
     def _make_outbox(self, session_id: bytes) -> KeepOutbox:
-        return KeepOutbox(self.request, self._text_so_far, session_id=session_id, alias=self.alias)
+        return KeepOutbox(
+            self.request,
+            self.text_so_far,
+            session_id=session_id,
+            alias=self.alias,
+            is_lossless=self._book.quality == 1,
+        )
 
     @property
-    def _text_so_far(self) -> KeptGuesses:
+    def text_so_far(self) -> KeptGuesses:
         assert isinstance(self._guesses, KeptGuesses)
         return self._guesses
 
     @property
+    def threshold(self) -> float:
+        """The doubt up to which tokens are kept, at this moment."""
+        return self._escalation.threshold
+
+    @property
+    def book(self) -> Book:
+        return self._book
+
+    @property
     def _num_decided(self) -> int:
-        return self._text_so_far.num_seen
+        return self.text_so_far.num_seen
 
     # The device decides
 
@@ -51,9 +76,11 @@ class CascadeStream(Stream):
         is_kept = self._may_keep(guess.token, doubt)
         if is_kept:
             self._book.keep()
-        self._text_so_far.add_guess(guess.token, doubt, is_kept=is_kept)
+        self.text_so_far.add_guess(guess.token, doubt, is_kept=is_kept)
         self._scheduler.note_guess(guess.confidence, is_kept=is_kept)
         self._hand_over_kept(now_s, is_at_once=True)
+        if self._is_link_failing:
+            self._keep_open_guesses(now_s)
 
     def _may_keep(self, token: int, doubt: float) -> bool:
         """An answer's last token is asked about: then everything has its verdict when the answer ends."""
@@ -63,21 +90,46 @@ class CascadeStream(Stream):
         if token in self.request.stop_ids or not self._book.may_keep:
             return False
         return self._escalation.wants_to_keep(
-            doubt, survival=self._scheduler.survival, num_unaudited=self._text_so_far.num_unaudited
+            doubt, survival=self._scheduler.survival, num_unaudited=self.text_so_far.num_unaudited
         )
 
     def _hand_over_kept(self, now_s: float, *, is_at_once: bool) -> None:
         """What is decided, with nothing open before it."""
-        while not self.is_ended and (seen := self._text_so_far.see_next()) is not None:
+        while not self.is_ended and (seen := self.text_so_far.see_next()) is not None:
             position, token, doubt = seen
             self._tally.num_at_once += is_at_once
             self._book.note_delivered()
             self._deliver(token, position, Source.KEPT, now_s, 1 - doubt)
 
+    def _on_silence(self) -> None:
+        """A failing link: what the ledger has room for is spent on what the reader waits for."""
+        self._is_link_failing = True
+        self._keep_open_guesses(self._loop.time())
+        super()._on_silence()
+        self._decide_drafting()
+
+    def _keep_open_guesses(self, now_s: float) -> None:
+        text = self.text_so_far
+        while not self.is_ended and text.num_seen < text.end and not text.is_revisable_open:
+            token = text.tokens[text.num_seen]
+            if token in self.request.stop_ids or not self._book.may_keep:
+                return
+            if not self._escalation.wants_to_keep_open_guess(num_unaudited=text.num_unaudited):
+                return
+            self._book.keep()
+            self._scheduler.note_kept(text.num_seen - text.head)
+            text.keep_next()
+            self._hand_over_kept(now_s, is_at_once=False)
+
     # The edge decides, and audits
 
+    def on_commit(self, commit: Commit, num_bytes: int) -> None:
+        if commit.generation == self._outbox.generation:
+            self._is_link_failing = False
+        super().on_commit(commit, num_bytes)
+
     def _settle(self, commit: Commit, num_known: int, now_s: float) -> None:
-        text = self._text_so_far
+        text = self.text_so_far
         tokens = commit.tokens[num_known:]
         is_own = (True,) * len(tokens) if commit.verdict is None else commit.verdict[num_known:]
         num_seen = text.num_seen
@@ -87,8 +139,10 @@ class CascadeStream(Stream):
             self._account(place)
         self._note_judgement(settlement.judgement, len(settlement.places))
         self._repeat_lost_hints(commit, now_s)
+        self._tell_of_provisional(settlement, now_s)
+        num_told = num_seen if settlement.withdrawn_from is None else settlement.withdrawn_from
         for place in settlement.places:
-            if place.position >= num_seen and not self.is_ended:
+            if place.position >= num_told and not self.is_ended:
                 self._book.note_delivered()
                 agreement = None if place.doubt is None else 1 - place.doubt
                 self._deliver(place.token, place.position, place.source, now_s, agreement)
@@ -98,11 +152,25 @@ class CascadeStream(Stream):
             self._notify(self)
 
     def _account(self, place: Settled) -> None:
-        was_kept = place.source is Source.KEPT
-        if was_kept:
+        if place.was_kept:
+            if place.was_provisional:
+                self._book.note_delivered()
             self._book.audit(is_own=place.is_own)
+        elif place.was_provisional:
+            self._book.audit_provisional(is_own=place.is_own)
         doubt = 1.0 if place.doubt is None else place.doubt
-        self._escalation.note_verdict(doubt, was_kept=was_kept, is_own=place.is_own)
+        self._escalation.note_verdict(doubt, was_kept=place.was_kept, is_own=place.is_own)
+
+    def _tell_of_provisional(self, settlement: Settlement, now_s: float) -> None:
+        """What became of tokens that were seen for want of an edge."""
+        self._book.withdraw(settlement.num_unbooked)
+        if not self.can_revise:
+            return
+        verified = [place.position for place in settlement.places if place.was_provisional]
+        if verified:
+            self._tell(Verified(verified[-1] + 1, now_s))
+        if settlement.withdrawn_from is not None:
+            self._withdraw(settlement.withdrawn_from, settlement.num_withdrawn, now_s)
 
     @property
     def _outbox_of_keeps(self) -> KeepOutbox:
@@ -110,48 +178,16 @@ class CascadeStream(Stream):
         return self._outbox
 
     def _end(self) -> None:
-        text = self._text_so_far
-        num_unaudited = sum(text.is_kept(text.head, text.num_seen))
-        self._book.give_up(num_unaudited)
-        self._book.release(text.num_kept - num_unaudited)
+        text = self.text_so_far
+        self._book.release(text.num_kept_unseen)
+        if text.num_unaudited and not self._audit(self):
+            self._give_up()
         super()._end()
+
+    def _give_up(self) -> None:
+        """Nobody will say anything of what is seen and not audited."""
+        text = self.text_so_far
+        self._book.give_up(text.num_kept - text.num_kept_unseen)
 
     def _summarise(self) -> Summary:
         return self._tally.summary(self._link, account=self._book.account)
-
-
-class KeepOutbox(Outbox):
-    """Guesses travel together with what is kept."""
-
-    raised = 0
-    """Generations since the last OPEN."""
-
-    def open(self, generation: int) -> None:
-        self.raised = 0
-        super().open(generation)
-
-    def overrule(self, generation: int) -> None:
-        """The edge is on another text than the app: it hears before anything else what the app has seen."""
-        self.generation = generation
-        self.raised += 1
-        self._missing_before = None
-        self._owes_acknowledgement = False
-        self.repeat_guesses()
-
-    def _guess(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Message:
-        hint = self._hint(position, prefix_hash, tokens, now_s)
-        text = self._guesses
-        assert isinstance(text, KeptGuesses)
-        return Keep(
-            alias=hint.alias,
-            generation=hint.generation,
-            position=position,
-            prefix_hash=text.state_before(position),
-            tokens=tokens,
-            kept=text.is_kept(position, position + len(tokens)),
-            known=hint.known,
-            pen=Pen.EDGE,
-            raised=self.raised,
-            stamp_ms=hint.stamp_ms,
-            patience_ms=hint.patience_ms,
-        )

@@ -74,7 +74,7 @@ class Chat:
     async def generate(self, content: str, **options: Unpack[StreamOptions]) -> Answer:
         """Say something, and wait for the whole answer."""
         stream = self.stream(content, **options)
-        async for _token in stream:
+        async for _event in stream.events():
             pass
         return stream.answer
 

@@ -74,7 +74,9 @@ class Connection:
         """The class of the edge that welcomed us last."""
         self._num_pin_refusals = 0
         """Edges in a row that have another class than the texts in progress."""
-        self._heard_s = 0.0
+        self._heard_s = self._lost_s = asyncio.get_running_loop().time()
+        self._owes_ping = False
+        self._num_pings = 0
         self._says_hello = False
         self._was_silent = False
         self._num_silent = 0
@@ -92,6 +94,16 @@ class Connection:
     def is_welcomed(self) -> bool:
         """An edge at the other end of the link takes us."""
         return self._link is not None and self._welcome is not None
+
+    @property
+    def silent_since_s(self) -> float:
+        """The last message, while an edge serves us; else the time at which that ended."""
+        return self._heard_s if self.is_welcomed else self._lost_s
+
+    def probe(self) -> None:
+        """Ask the edge for a sign of life."""
+        self._owes_ping = self.is_welcomed
+        self._wake.set()
 
     @property
     def numerics(self) -> str:
@@ -224,6 +236,8 @@ class Connection:
         except LinkClosed:
             pass
         finally:
+            if self.is_welcomed:
+                self._lost_s = self._heard_s if self._was_silent else asyncio.get_running_loop().time()
             self._link = None
             self._forget_ended()
             for task in tasks:
@@ -268,6 +282,10 @@ class Connection:
         if self._says_hello:
             self._says_hello = False
             return _Due(self._codec.encode(self._current_hello()))
+        if self._owes_ping:
+            self._owes_ping = False
+            self._num_pings += 1
+            return _Due(self._codec.encode(Ping(nonce=self._num_pings)), must_arrive=False)
         now_s = asyncio.get_running_loop().time()
         while self._ready:
             stream = next(iter(self._ready))

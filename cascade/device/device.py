@@ -118,8 +118,9 @@ class Device:
           within `connect_timeout_s`. Others need no edge to start.
         - `identity`, `token`: who the device is, and what proves it. `model`: the only one it wants.
         - `ledger`: the file with this account's books (`quality`), one for each identity in the user's data
-          folder, unless given. Only one device at a time may use it. Where all edges are in this process the
-          books are forgotten with the device, unless a file is given.
+          folder, unless given. One device at a time spends from it; a second one is refused what is not
+          lossless. Where all edges are in this process the books are forgotten with the device, unless a
+          file is given.
         - `seed` is for tests: it decides session ids and the seeds of streams that name none.
         """
         is_far = not all(url.startswith("memory:") for url in urls)
@@ -169,7 +170,8 @@ class Device:
             await session.stop()
 
     def account(self, quality: float) -> Account:
-        """The books of all streams of this quality, at this moment."""
+        """The books of all streams of this quality, at this moment. Where another device uses the file: as
+        they were when this one was entered."""
         return self._ledger.book(quality).account
 
     @property
@@ -208,6 +210,9 @@ class Device:
         - `policy`: how to draft and when to send; as fast as can be, unless given (`Policy.adaptive`);
         - `quality` (1: lossless): the least share of tokens that are the target's own pick. The device may
           decide tokens by itself, without asking, and the account's ledger holds it to that share;
+        - `on_disconnect` ("wait"): "continue" goes on with the draft alone once there was no edge for
+          `offline_after_s` (2). Such tokens are provisional; with `revisions` (False) those that the edge
+          would not have said are withdrawn when it is back: iterate over `events()` then;
         - `private`: the draft alone answers, and nothing of the stream leaves the device.
         """
         return self._running.begin(prompt, StreamSettings(**options), private=private)
@@ -217,7 +222,7 @@ class Device:
     ) -> Answer:
         """Wait for a whole answer; the options are those of `stream`."""
         stream = self.stream(prompt, private=private, **options)
-        async for _token in stream:
+        async for _event in stream.events():
             pass
         return stream.answer
 

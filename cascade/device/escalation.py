@@ -121,6 +121,10 @@ class Escalation:
             if not is_own:
                 self._num_until_relearnt = 0
 
+    def wants_to_keep_open_guess(self, *, num_unaudited: int) -> bool:
+        """Nothing comes, and a reader waits: whatever the ledger has room for is worth less than that."""
+        return self._fixed is None and num_unaudited < LONGEST_RUN
+
     def wants_to_keep(self, doubt: float, *, survival: float, num_unaudited: int) -> bool:
         """`survival`: the chance that all guesses before it are confirmed."""
         longest = LONGEST_RUN if self._fixed is not None else longest_run(self._appetite)

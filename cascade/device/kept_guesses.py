@@ -21,6 +21,10 @@ class Settled:
     source: Source
     is_own: bool
     """The target's own pick."""
+    was_kept: bool
+    """Within the promise."""
+    was_provisional: bool
+    """The app has had it for want of an edge."""
     doubt: float | None
     """The chance of another pick, as the device estimated it; None if it had guessed nothing here."""
 
@@ -36,24 +40,43 @@ class Settlement:
     """Kept tokens that nobody saw and nobody will: they stood behind a guess that was wrong."""
     is_contradicted: bool
     """The edge went on with another token than the one that was seen: what it said from there on is void."""
+    withdrawn_from: int | None
+    """What was seen from this position on was provisional, and is the text no more."""
+    num_withdrawn: int
+    num_unbooked: int
+    """Of these, such as were outside of the promise."""
 
 
 class KeptGuesses(Guesses):
     """Positions before `head` are settled, those before `num_seen` are with the app: kept tokens go there at
-    once if nothing before them is open."""
+    once if nothing before them is open, and provisional ones, for want of an edge, in any case.
 
-    def __init__(self, prompt: Iterable[int]) -> None:
+    What was seen stands. If the text `can_revise`, provisional tokens do not: they are guesses, told early.
+    """
+
+    def __init__(self, prompt: Iterable[int], *, can_revise: bool = False) -> None:
         super().__init__(prompt)
+        self._can_revise = can_revise
         self.num_seen = self.head
         self._doubts: dict[int, float] = {}
         """Of the chain."""
         self._kept: set[int] = set()
         """Positions of the chain that the device has decided."""
+        self._provisional: set[int] = set()
+        """Positions of the chain that were seen for want of an edge."""
 
     @property
     def num_kept(self) -> int:
-        """Kept and not audited, seen or not."""
+        """Kept and not audited, seen or not; provisional ones are not."""
         return len(self._kept)
+
+    @property
+    def num_kept_unseen(self) -> int:
+        return sum(position >= self.num_seen for position in self._kept)
+
+    @property
+    def num_provisional_unsent(self) -> int:
+        return sum(position >= self.sent for position in self._provisional)
 
     @property
     def num_unaudited(self) -> int:
@@ -61,7 +84,14 @@ class KeptGuesses(Guesses):
         return max(0, self.num_seen - self.head)
 
     def is_kept(self, start: int, stop: int) -> tuple[bool, ...]:
-        return tuple(position in self._kept for position in range(start, stop))
+        """Which tokens of the chain stand whatever the edge says."""
+        return tuple(self._stands(position) for position in range(start, stop))
+
+    def _stands(self, position: int) -> bool:
+        return position in self._kept or (not self._can_revise and position in self._provisional)
+
+    def is_provisional(self, position: int) -> bool:
+        return position in self._provisional
 
     def state_before(self, position: int) -> int:
         """The hash of all tokens before `position`, all 32 bits of it."""
@@ -73,13 +103,54 @@ class KeptGuesses(Guesses):
             self._kept.add(self.end)
         self.add(token)
 
+    @property
+    def is_revisable_open(self) -> bool:
+        """Provisional tokens that may be withdrawn are open, as guesses are."""
+        return self._can_revise and bool(self._provisional)
+
     def see_next(self) -> tuple[int, int, float] | None:
         """The next kept token that may be seen now: position, token and doubt."""
         position = self.num_seen
         if position not in self._kept or position < self.head:
             return None
+        if self.is_revisable_open:
+            return None
         self.num_seen += 1
         return position, self.tokens[position], self._doubts[position]
+
+    def keep_next(self) -> None:
+        """The next guess that was not seen is one no more."""
+        self._kept.add(self.num_seen)
+
+    def see_provisionally(self) -> tuple[int, int, float, bool] | None:
+        """The next token of the chain, whatever it is: position, token, doubt, and is it outside of the
+        promise? What is kept behind provisional tokens that do not stand is as provisional as they."""
+        position = self.num_seen
+        if position >= self.end:
+            return None
+        self._provisional.add(position)
+        self.num_seen += 1
+        return position, self.tokens[position], self._doubts[position], position not in self._kept
+
+    def drop_chain(self) -> tuple[int, int]:
+        """Take back what is provisional; nothing else may be seen. How many tokens were seen, and how many
+        of these were outside of the promise."""
+        num_seen, num_unbooked = self.num_seen - self.head, len(self._provisional - self._kept)
+        self._text.truncate(self.head)
+        self.num_seen = self.sent = self.head
+        self._provisional.clear()
+        return num_seen, num_unbooked
+
+    def seen(self) -> KeptGuesses:
+        """A text of its own, as far as it was seen. All of it stands."""
+        text = KeptGuesses(self.tokens[: self.head])
+        text._doubts = dict(self._doubts)
+        for token in self.tokens[self.head : self.num_seen]:
+            text.add(token)
+        text._kept = {position for position in self._kept if position < self.num_seen}
+        text._provisional = set(self._provisional)
+        text.num_seen = self.num_seen
+        return text
 
     def settle(self, tokens: tuple[int, ...], is_own: tuple[bool, ...]) -> Settlement:
         """The edge said these, some of which are its own picks."""
@@ -87,24 +158,35 @@ class KeptGuesses(Guesses):
         places: list[Settled] = []
         verdicts: list[bool] = []
         is_alive, is_contradicted = True, False
+        withdrawn_from: int | None = None
         for index, (token, owned) in enumerate(zip(tokens, is_own, strict=True)):
             position = head + index
             is_guessed = is_alive and index < len(chain)
             is_same = is_guessed and chain[index] == token
             if is_guessed and not is_same and position < self.num_seen:
-                is_contradicted = True
-                break
-            is_kept = is_same and position in self._kept
-            source = Source.KEPT if is_kept else Source.HINTED if is_same else Source.DRIVEN
+                if not (self._can_revise and position in self._provisional):
+                    is_contradicted = True
+                    break
+                withdrawn_from = position
+            stands = is_same and self._stands(position)
+            source = Source.KEPT if stands else Source.HINTED if is_same else Source.DRIVEN
             doubt = self._doubts.get(position) if is_guessed else None
-            places.append(Settled(position, token, source, owned, doubt))
+            was_kept = is_same and position in self._kept
+            was_provisional = is_same and position in self._provisional
+            places.append(Settled(position, token, source, owned, was_kept, was_provisional, doubt))
             if is_guessed:
                 verdicts.append(is_same and owned)
                 is_alive = is_same
         judgement = self.commit(tokens[: len(places)])
         changed_from = self.end if judgement.changed_from is None else judgement.changed_from
         num_dead = sum(position >= changed_from for position in self._kept)
+        num_unbooked = sum(position >= changed_from for position in self._provisional - self._kept)
         self._kept = {position for position in self._kept if self.head <= position < changed_from}
+        self._provisional = {
+            position for position in self._provisional if self.head <= position < changed_from
+        }
+        num_withdrawn = 0 if withdrawn_from is None else self.num_seen - withdrawn_from
+        self.num_seen -= num_withdrawn
         self._doubts = {
             position: doubt for position, doubt in self._doubts.items() if self.head <= position < self.end
         }
@@ -114,4 +196,7 @@ class KeptGuesses(Guesses):
             dataclasses.replace(judgement, verdicts=tuple(verdicts)),
             num_dead,
             is_contradicted,
+            withdrawn_from,
+            num_withdrawn,
+            num_unbooked,
         )

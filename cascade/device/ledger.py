@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from ..errors import SettingsError
 from ..events import Account
+from .file_lock import FileLock
 
 __all__ = ["Book", "Ledger", "ledger_path"]
 
@@ -36,12 +37,18 @@ RETRY_S: Final = 5.0
 class Ledger:
     """One account's books. With a path they outlive the device, and a process that dies: what is on file is
     always ahead of what was kept.
+
+    One device at a time spends from a file. Others may go on without: they read it, keep nothing and write
+    nothing, and `problem` says why.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.num_lossless = 0
         """Delivered by streams that keep nothing."""
+        self.problem = ""
+        """Why nothing may be kept; empty where something may."""
         self._path = path
+        self._lock = None if path is None else FileLock(path)
         self._books: dict[float, Book] = {}
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -63,13 +70,18 @@ class Ledger:
 
     async def open(self) -> None:
         """Read what is on file, and keep the file ahead of the books from now on."""
-        if self._path is not None and self._task is None:
+        if self._path is not None and self._lock is not None and self._task is None:
+            problem = await asyncio.to_thread(self._lock.acquire)
+            self.problem = problem and f"{self._path}: {problem}"
             try:
                 text = await asyncio.to_thread(_read, self._path)
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError("ledger", f"{self._path} cannot be read: {error}") from error
             if text is not None:
                 self._take(text, self._path)
+            if self.problem:
+                log.warning("nothing can be kept: %s", self.problem)
+                return
             self._task = asyncio.create_task(self._stay_ahead(self._path), name="ledger")
 
     async def close(self) -> None:
@@ -83,6 +95,8 @@ class Ledger:
                 await asyncio.to_thread(_write, self._path, self.text(ahead=0))
             except OSError as error:  # what is on file is on the safe side
                 log.warning("the ledger cannot be written: %s", error)
+        if self._lock is not None:
+            self._lock.release()
 
     def write_soon(self) -> None:
         """The books come near to what is on file."""
@@ -91,7 +105,11 @@ class Ledger:
     def text(self, *, ahead: int) -> str:
         """What goes on file: with room for so many tokens more."""
         books = {
-            repr(book.quality): {"delivered": book.num_delivered, "disputed": book.exposure + ahead}
+            repr(book.quality): {
+                "delivered": book.num_delivered,
+                "disputed": book.exposure + ahead,
+                "provisional": book.num_provisional,
+            }
             for book in self._books.values()
         }
         return json.dumps({"version": VERSION, "lossless": self.num_lossless, "books": books})
@@ -123,6 +141,7 @@ class Ledger:
                 book = self.book(float(quality))
                 book.num_delivered = _count(figures["delivered"])
                 book.num_disputed = book.written = _count(figures["disputed"])
+                book.num_provisional = _count(figures.get("provisional", 0))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{path} is no ledger that this version reads ({error}); move it away to begin another"
             raise SettingsError("ledger", reason) from error
@@ -139,6 +158,8 @@ class Book:
     """Known not to be the target's own pick, or never to be audited any more."""
     num_open: int = 0
     """Kept and not audited; those too that wait, undelivered, behind a guess."""
+    num_provisional: int = 0
+    """Delivered for want of an edge and not audited: in no sum of this book."""
     written: int = 0
     """Of `exposure`, what is on file."""
 
@@ -161,6 +182,7 @@ class Book:
             num_lossless=self.ledger.num_lossless,
             num_disputed=self.num_disputed,
             num_unaudited=self.num_open,
+            num_provisional=self.num_provisional,
         )
 
     @property
@@ -193,7 +215,30 @@ class Book:
         self.num_disputed += num_tokens
 
     def note_delivered(self) -> None:
-        self.num_delivered += 1
+        """Within the promise. In the book of quality 1 that is a lossless token."""
+        if self.quality == 1:
+            self.ledger.note_lossless(1)
+        else:
+            self.num_delivered += 1
+
+    def note_provisional(self) -> None:
+        """Delivered for want of an edge."""
+        self.num_provisional += 1
+
+    def withdraw(self, num_tokens: int) -> None:
+        """Provisional, and taken back."""
+        self.num_provisional -= num_tokens
+
+    def audit_provisional(self, *, is_own: bool) -> None:
+        """The verdict on a provisional token: only now it enters the book, which it may overdraw."""
+        self.num_provisional -= 1
+        if is_own:
+            self.note_delivered()
+        else:
+            self.num_delivered += 1
+            self.num_disputed += 1
+            if self.exposure > self.written:
+                self.ledger.write_soon()
 
 
 def ledger_path(identity: str) -> Path:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Required, TypedDict
+from typing import Literal, Required, TypeAlias, TypedDict, get_args
 
 from ..decoding import Sampling
 from ..errors import SettingsError
 from ..settings import check_int, check_number
 from .policy import Policy
 
-__all__ = ["StreamOptions", "StreamSettings"]
+__all__ = ["OnDisconnect", "StreamOptions", "StreamSettings"]
+
+OnDisconnect: TypeAlias = Literal["wait", "continue"]
+"""What a stream does while there is no edge."""
 
 
 class StreamOptions(TypedDict, total=False):
@@ -28,6 +31,9 @@ class StreamOptions(TypedDict, total=False):
     policy: Policy | None
     quality: float
     threshold: float | None
+    on_disconnect: OnDisconnect
+    offline_after_s: float
+    revisions: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +57,24 @@ class StreamSettings:
     """The least share of tokens that are the target's own pick, in all streams of this quality. 1: all."""
     threshold: float | None = None
     """Keep tokens whose chance of disagreement is not above this, within the ledger. None: steered."""
+    on_disconnect: OnDisconnect = "wait"
+    """While there is no edge: wait for one, or go on with the draft alone, provisionally."""
+    offline_after_s: float = 2.0
+    """There is no edge when nothing was heard of one for so long."""
+    revisions: bool = False
+    """Provisional tokens that the edge would not have said are withdrawn when it is back. Else they stand."""
 
     def __post_init__(self) -> None:
         check_number("quality", self.quality, low=0.5, high=1)
         if self.threshold is not None:
             check_number("threshold", self.threshold, low=0, high=1)
         check_int("max_new_tokens", self.max_new_tokens, low=1)
+        if self.on_disconnect not in get_args(OnDisconnect):
+            raise SettingsError("on_disconnect", f'must be "wait" or "continue", not {self.on_disconnect!r}')
+        check_number("offline_after_s", self.offline_after_s, low=0.05)
+        if self.revisions and self.on_disconnect == "wait":
+            reason = 'a stream that waits has nothing to revise; say on_disconnect="continue" too'
+            raise SettingsError("revisions", reason)
         if not all(isinstance(stop, str) and stop for stop in self.stops):
             raise SettingsError("stop", "must be a text or a list of texts, none of them empty")
 

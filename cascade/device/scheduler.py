@@ -93,6 +93,11 @@ class Scheduler:
         self._chain.append(chained)
         self._chance_of_chain *= chained.survival
 
+    def note_kept(self, place: int) -> None:
+        """A guess that was open is not any more: the device has decided it."""
+        self._chain[place].is_kept = True
+        self._chance_of_chain = chance_of_all(chained.survival for chained in self._chain)
+
     def note_verdict(self, judgement: Judgement, num_tokens: int) -> None:
         """A commit of `num_tokens` judged some of the chain."""
         for chained, is_agreed in zip(self._chain, judgement.verdicts, strict=False):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from functools import partial
+from typing import Any
 
 from ..errors import SettingsError
 from ..links.base import Dialer
@@ -16,12 +16,14 @@ from ..models.suffix import SuffixDraft
 from ..wire import Hello
 from .answer_text import AnswerText
 from .answering import AnswerStream
+from .audit import Auditor
 from .cascade_stream import CascadeStream
 from .connection import MAX_STREAMS, Connection
 from .drafter import Drafter, DraftMemory
 from .equipment import Equipment
 from .escalation import Escalation
 from .ledger import Ledger
+from .offline_stream import OfflineStream
 from .options import StreamSettings
 from .outbox import StreamRequest
 from .policy import Policy
@@ -56,6 +58,12 @@ class DeviceSession:
         self._random = random_source
         self._knowledge = knowledge
         self._generation = 0
+        self._auditor = Auditor(
+            self.connection,
+            knowledge=knowledge,
+            next_generation=self._next_generation,
+            new_session_id=self._new_session_id,
+        )
         self._task: asyncio.Task[None] | None = None
         self._streams: weakref.WeakSet[AnswerStream] = weakref.WeakSet()
         """Those in use: by an app, by the connection, or by a draft step that is running."""
@@ -72,6 +80,7 @@ class DeviceSession:
 
     async def stop(self) -> None:
         """Who is cancelled in here leaves nothing behind either: what comes later is done all the same."""
+        self._auditor.close()
         streams = tuple(self._streams)
         for stream in streams:
             stream.cancel()
@@ -119,6 +128,11 @@ class DeviceSession:
             raise SettingsError(
                 "quality", "tokens are kept from a draft, and this stream has none; use quality=1"
             )
+        can_go_on = not isinstance(equipment.model, SuffixDraft | None) and policy.window
+        if settings.on_disconnect == "continue" and not can_go_on:
+            raise SettingsError(
+                "on_disconnect", "only a draft model can go on alone, and this stream has none; wait"
+            )
         if policy.window and equipment.model is None:
             raise SettingsError("policy", "this device has no draft model; use Policy.cloud()")
         return StreamRequest(
@@ -138,16 +152,10 @@ class DeviceSession:
                 "stream", f"{MAX_STREAMS} streams are open on this device; wait for one to end"
             )
         model = self.equipment.model if request.policy.window else None
-        make_stream: Callable[..., Stream] = partial(Stream, credit=self.ledger.note_lossless)
-        if settings.quality < 1:
-            make_stream = partial(
-                CascadeStream,
-                book=self.ledger.book(settings.quality),
-                escalation=Escalation(settings.quality, fixed_threshold=settings.threshold),
-            )
-        stream = make_stream(
+        kind, options = self._kind(settings)
+        stream = kind(
             request,
-            session_id=self._random.randbytes(8),
+            session_id=self._new_session_id(),
             alias=alias,
             knowledge=self._knowledge,
             drafter=None if model is None else Drafter(model, request.sampling, memory),
@@ -155,9 +163,31 @@ class DeviceSession:
             text=text,
             next_generation=self._next_generation,
             notify=self.connection.notify,
+            **options,
         )
         self.connection.add(stream)
         return stream
+
+    def _kind(self, settings: StreamSettings) -> tuple[type[Stream], dict[str, Any]]:
+        """Of streams, and what this kind wants to know beside."""
+        if settings.quality == 1 and settings.on_disconnect == "wait":
+            return Stream, {"credit": self.ledger.note_lossless}
+        if self.ledger.problem and not (settings.quality == 1 and settings.revisions):
+            reason = f"{self.ledger.problem}; name another file, or ask for quality=1 and wait for the edge"
+            raise SettingsError("ledger", reason)
+        options: dict[str, Any] = {
+            "book": self.ledger.book(settings.quality),
+            "escalation": Escalation(settings.quality, fixed_threshold=settings.threshold),
+            "audit": self._auditor.take,
+        }
+        if settings.on_disconnect == "wait":
+            return CascadeStream, options
+        options |= {
+            "lifeline": self.connection,
+            "offline_after_s": settings.offline_after_s,
+            "can_revise": settings.revisions,
+        }
+        return OfflineStream, options
 
     def _private(self, request: StreamRequest, text: AnswerText, memory: DraftMemory | None) -> PrivateStream:
         model, runner = self.equipment.model, self.equipment.runner
@@ -167,6 +197,9 @@ class DeviceSession:
             )
         drafter = Drafter(model, request.sampling, memory)
         return PrivateStream(request, drafter=drafter, runner=runner, text=text)
+
+    def _new_session_id(self) -> bytes:
+        return self._random.randbytes(8)
 
     def _next_generation(self) -> int:
         self._generation += 1

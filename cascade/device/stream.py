@@ -22,15 +22,14 @@ from .effort import with_effort
 from .guesses import Guesses, Judgement
 from .outbox import STAMP_EVERY_S, Outbox, StreamRequest
 from .policy import FOREVER_S
+from .refusals import Refusals
 from .scheduler import Scheduler
+from .silence import FIRST_REPEAT_S, SilenceWatch
 
 __all__ = ["Stream"]
 
 log = logging.getLogger(__name__)
 
-FIRST_REPEAT_S = 1.0
-"""Silence before the device asks for a repeat, while it knows nothing of the link."""
-MAX_REPEAT_S = 4.0
 ACKNOWLEDGE_AFTER_S = 4.0
 """An edge that hears nothing for long takes the device for gone."""
 ACKNOWLEDGE_REPEATED_EVERY = 8
@@ -38,11 +37,6 @@ ACKNOWLEDGE_EVERY = 64
 """Tokens received without having said so, while the edge's run-ahead is not known."""
 LINGER_S = 0.25
 """Between two goodbyes, and a round trip on top."""
-MAX_REFUSED = {ErrorCode.OVERLOADED: 8, ErrorCode.DRAINING: 8, ErrorCode.INTERNAL: 3}
-"""Refusals in a row after which a text in progress is given up. An edge that is full gets room again; a step
-that fails again and again fails for a reason."""
-RETRY_S = 0.25
-MAX_RETRY_S = 5.0
 
 
 class Stream(AnswerStream):
@@ -92,11 +86,8 @@ class Stream(AnswerStream):
         self._asked = (-1, 0.0)
         """(head, time) of the last request to repeat lost commits."""
         # Against silence:
-        self._heard_s = self._loop.time()
-        self._repeat_after_s = FIRST_REPEAT_S
-        self._silence_timer: asyncio.TimerHandle | None = None
-        self._num_refused = 0
-        """In a row, without a token in between."""
+        self._silence = SilenceWatch(self._on_silence)
+        self._refusals = Refusals()
         self._retry_timer: asyncio.TimerHandle | None = None
         self._goodbye_timer: asyncio.TimerHandle | None = None
 
@@ -115,9 +106,8 @@ class Stream(AnswerStream):
         self._outbox.open(self._next_generation())
         self._stamps.clear()
         self._tally.num_opens += 1
-        if self._task is None and self._drafter is not None:
-            self._task = asyncio.create_task(self._draft(), name="drafter")
-        self._watch_silence()
+        self._start_drafting()
+        self._silence.start()
         self._decide_drafting()
         self._notify(self)
 
@@ -129,7 +119,7 @@ class Stream(AnswerStream):
     def note_limits(self, limits: Limits) -> None:
         """The edge's WELCOME: the text may have reached the context's end before we knew where that is."""
         self.limits = limits
-        if not self.is_ended and self.has_answer and self._num_decided >= self._length_limit():
+        if not self.is_ended and self.has_answer and self._num_standing >= self._length_limit():
             self._tally.finish_reason = "length"
             self._end()
 
@@ -146,6 +136,11 @@ class Stream(AnswerStream):
     def _num_decided(self) -> int:
         """Tokens of the text that the app may have."""
         return self._guesses.head
+
+    @property
+    def _num_standing(self) -> int:
+        """Of these, such as the edge knows of, or never will."""
+        return self._num_decided
 
     @property
     def is_over(self) -> bool:
@@ -181,8 +176,7 @@ class Stream(AnswerStream):
             return
         now_s = self._loop.time()
         self.is_served = True
-        self._heard_s = now_s
-        self._repeat_after_s = self._normal_silence_s()
+        self._silence.note_heard(now_s, normal_s=self._normal_silence_s())
         self._tally.bytes_down += num_bytes
         self._measure(commit, now_s)
         num_known = self._guesses.head - commit.position
@@ -192,7 +186,7 @@ class Stream(AnswerStream):
         tokens = commit.tokens[num_known:]
         if not tokens:
             return
-        self._num_refused = 0
+        self._refusals.forget()
         self._settle(commit, num_known, now_s)
         if not self.is_ended:
             self._scheduler.note_commit(now_s)
@@ -212,16 +206,15 @@ class Stream(AnswerStream):
                 self.open()
             return
         self.is_served = False
-        self._num_refused += 1
-        max_refused = MAX_REFUSED.get(error.code, 0)
-        if error.code is not ErrorCode.INTERNAL and not self.has_answer:
-            max_refused = num_other_edges  # the app has nothing yet: let it decide, once nobody has room
-        retry_after_s = None if error.retry_after_ms is None else error.retry_after_ms / 1000
-        if self._num_refused > max_refused:
-            self.fail(RefusedError(error.code.name.lower(), error.text, retry_after_s))
+        try:
+            wait_s = self._refusals.retry_after_s(
+                error, has_answer=self.has_answer, num_other_edges=num_other_edges
+            )
+        except RefusedError as refusal:
+            self.fail(refusal)
         else:
             log.info("a session was refused, and will be asked for again: %s", error.code.name)
-            self._open_later(max(min(RETRY_S * 2**self._num_refused, MAX_RETRY_S), retry_after_s or 0.0))
+            self._open_later(wait_s)
 
     # What a commit tells
 
@@ -293,8 +286,7 @@ class Stream(AnswerStream):
         self._cancel_retry()
         if self._draft_timer is not None:
             self._draft_timer.cancel()
-        if self._silence_timer is not None:
-            self._silence_timer.cancel()
+        self._silence.stop()
         self._may_draft.set()
         self._say_goodbye_again_later()
         self._notify(self)
@@ -313,8 +305,7 @@ class Stream(AnswerStream):
     def _open_later(self, wait_s: float) -> None:
         self._cancel_retry()
         self._retry_timer = self._loop.call_later(wait_s, self.open)
-        if self._silence_timer is not None:
-            self._silence_timer.cancel()  # nothing is to be heard meanwhile
+        self._silence.stop()  # nothing is to be heard meanwhile
 
     def _cancel_retry(self) -> None:
         if self._retry_timer is not None:
@@ -393,22 +384,11 @@ class Stream(AnswerStream):
 
     # Against silence
 
-    def _watch_silence(self) -> None:
-        if self._silence_timer is not None:
-            self._silence_timer.cancel()
-        due_s = max(self._heard_s + self._repeat_after_s, self._loop.time())
-        self._silence_timer = self._loop.call_at(due_s, self._on_silence)
-
     def _on_silence(self) -> None:
         """Nothing heard for long: ask for a repeat, and say our guesses again."""
-        now_s = self._loop.time()
-        if now_s >= self._heard_s + self._repeat_after_s - 1e-9:
-            self._heard_s = now_s
-            self._repeat_after_s = min(2 * self._repeat_after_s, MAX_REPEAT_S)
-            self._outbox.ask_for_commits_before(self._guesses.head + 1)
-            self._outbox.repeat_guesses()
-            self._notify(self)
-        self._watch_silence()
+        self._outbox.ask_for_commits_before(self._guesses.head + 1)
+        self._outbox.repeat_guesses()
+        self._notify(self)
 
     def _normal_silence_s(self) -> float:
         """How long nothing may come on this link before something is wrong."""
@@ -417,7 +397,7 @@ class Stream(AnswerStream):
             return FIRST_REPEAT_S
         drafts_s = (self._known.draft_step_s.value or 0.0) * min(self._scheduler.policy.window, 16)
         passes_s = 4 * (self._known.passes.mean_s or 0.05)
-        return min(0.25 + 2 * rtt_s + self._waits_s() + drafts_s + passes_s, MAX_REPEAT_S)
+        return 0.25 + 2 * rtt_s + self._waits_s() + drafts_s + passes_s
 
     def _waits_s(self) -> float:
         """How long the edge may wait for our hints before a pass."""
@@ -425,6 +405,10 @@ class Stream(AnswerStream):
         return patience_s if patience_s < FOREVER_S else 0.0
 
     # Drafting
+
+    def _start_drafting(self) -> None:
+        if self._task is None and self._drafter is not None:
+            self._task = asyncio.create_task(self._draft(), name="drafter")
 
     async def _draft(self) -> None:
         drafter, runner = self._drafter, self._runner
@@ -479,11 +463,14 @@ class Stream(AnswerStream):
             self._may_draft.set()
         elif self._drafter is not None and self._wants_one_more():
             now_s = self._loop.time()
-            when_s = self._scheduler.draft_at_s(now_s)
+            when_s = self._draft_at_s(now_s)
             if when_s <= now_s:
                 self._may_draft.set()
             else:
                 self._draft_timer = self._loop.call_at(when_s, self._may_draft.set)
+
+    def _draft_at_s(self, now_s: float) -> float:
+        return self._scheduler.draft_at_s(now_s)
 
     def _wants_one_more(self) -> bool:
         guesses = self._guesses

@@ -33,6 +33,7 @@ class Tally:
         """`is_plain`: this is plain streaming, without hints."""
         self.num_drafted = 0
         self.num_at_once = 0
+        self.num_provisional = self.num_revised = 0
         self.num_opens = 0
         self.bytes_up = 0
         self.bytes_down = 0
@@ -47,7 +48,7 @@ class Tally:
         self._started_s = self._first_s = self._last_s = started_s
 
     def count_token(self, source: Source, now_s: float) -> None:
-        if self._num_tokens == 0:
+        if self._num_tokens + self.num_revised == 0:
             self._first_s = now_s
         self._last_s = now_s
         self._num_tokens += 1
@@ -58,6 +59,12 @@ class Tally:
         self.num_drafted += 1
         self._step_s.add(seconds)
         self._waited_s.add(waited_s)
+
+    def withdraw(self, num_tokens: int) -> None:
+        """Tokens that the device had decided for want of an edge."""
+        self.num_revised += num_tokens
+        self._num_tokens -= num_tokens
+        self._num_by_source[Source.KEPT] -= num_tokens
 
     @property
     def num_tokens(self) -> int:
@@ -77,6 +84,8 @@ class Tally:
             num_hinted=self._num_by_source[Source.HINTED],
             num_kept=self._num_by_source[Source.KEPT],
             num_at_once=self.num_at_once,
+            num_provisional=self.num_provisional,
+            num_revised=self.num_revised,
             account=account,
             time_to_first_token_s=self._first_s - self._started_s,
             time_per_token_s=per_token_s,

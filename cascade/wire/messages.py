@@ -162,8 +162,8 @@ class Keep:
     and guesses at the others. All of it holds on condition that what stands before it does; `prefix_hash`,
     here with 32 bits, says what that is.
 
-    `raised` counts the generations since the last OPEN. A KEEP that raises one overrules whatever the edge
-    said from `position` on. `known`, `stamp_ms` and `patience_ms` are those of HINT.
+    `raised` is how far the generation is above that of the last OPEN. A KEEP that raises it overrules what
+    the edge said from `position` on. `known`, `stamp_ms` and `patience_ms` are those of HINT.
     """
 
     alias: int

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from cascade.decoding import Sampling
-from cascade.device import Device, Ledger, Policy
+from cascade.device import AnswerStream, Device, Ledger, Policy
+from cascade.device.audit import MAX_AUDITS
 from cascade.errors import SettingsError
 from cascade.events import Source, Token
 from cascade.lab.promise import own_picks
@@ -157,6 +158,22 @@ async def test_the_books_outlive_the_device(tmp_path: Path) -> None:
             assert device.account(0.5) == account
 
 
+async def test_a_second_device_on_one_file_is_lossless_or_refused(tmp_path: Path) -> None:
+    listener, path = MemoryListener(), tmp_path / "ledger.json"
+    async with (
+        edge_for(listener),
+        device_for(listener.dial, draft=draft(), ledger=Ledger(path)) as first,
+        device_for(listener.dial, draft=draft(), ledger=Ledger(path), seed=4) as second,
+    ):
+        assert [token.id for token in await ask(second)] == ANSWER[:40]
+        answer = await second.generate(PROMPT, max_new_tokens=5, on_disconnect="continue", revisions=True)
+        assert list(answer.tokens) == ANSWER[:5]
+        for options in ({"quality": 0.9}, {"on_disconnect": "continue"}):
+            with pytest.raises(SettingsError, match=r"ledger.*another device uses it; name another file"):
+                await ask(second, **options)
+        await ask(first, quality=0.9)
+
+
 @pytest.mark.parametrize(
     ("field", "options"),
     [
@@ -193,6 +210,66 @@ async def test_a_cancelled_stream_gives_back_what_nobody_saw() -> None:
     assert account.num_unaudited == 0
     wrong = own_picks(TARGET, PROMPT, Sampling(), [token.id for token in seen]).count(False)
     assert account.num_disputed >= wrong
+
+
+@in_virtual_time
+async def test_what_a_cancelled_stream_kept_is_audited_afterwards() -> None:
+    listener, ledger = MemoryListener(), rich_ledger()
+    async with (
+        edge_for(listener, pass_s=0.2) as edge,
+        device_for(listener.dial, draft=draft(), ledger=ledger) as device,
+    ):
+        stream = device.stream(PROMPT, max_new_tokens=60, quality=0.5, threshold=1.0)
+        seen = await read_until(stream, 20)
+        account = device.account(0.5)
+        assert account.num_unaudited == 20, "no verdict yet"
+        await asyncio.sleep(5)
+        account = device.account(0.5)
+        num_committed = edge.engine.stats.num_committed
+        await asyncio.sleep(5)
+        assert edge.engine.stats.num_committed == num_committed, "and then the edge rests"
+    wrong = own_picks(TARGET, PROMPT, Sampling(), [token.id for token in seen]).count(False)
+    assert (account.num_disputed, account.num_unaudited) == (wrong, 0)
+    assert 0 < wrong < 20
+
+
+@in_virtual_time
+async def test_what_nobody_can_audit_any_more_is_disputed() -> None:
+    listener, ledger = MemoryListener(), rich_ledger()
+    async with (
+        edge_for(listener, pass_s=0.2),
+        device_for(listener.dial, draft=draft(), ledger=ledger) as device,
+    ):
+        stream = device.stream(PROMPT, max_new_tokens=60, quality=0.5, threshold=1.0)
+        assert len(await read_until(stream, 20)) == 20
+    account = ledger.book(0.5).account
+    assert (account.num_disputed, account.num_unaudited) == (20, 0)
+
+
+@in_virtual_time
+async def test_audits_are_not_gathered_for_ever() -> None:
+    """A device whose edge hangs: the oldest are given up."""
+    listener, ledger = MemoryListener(), rich_ledger()
+    async with device_for(listener.dial, draft=draft(), ledger=ledger) as device:
+        talker = await welcome_device(listener)
+        for _ in range(MAX_AUDITS + 2):
+            stream = device.stream(PROMPT, max_new_tokens=60, quality=0.5, threshold=1.0)
+            await read_until(stream, 3)
+        assert (await talker.hear(Open)).tokens == PROMPT
+        account = device.account(0.5)
+        assert account.num_disputed >= 2 * 3
+        assert account.num_unaudited >= MAX_AUDITS * 3
+    assert ledger.book(0.5).num_open == 0
+
+
+async def read_until(stream: AnswerStream, count: int) -> list[Token]:
+    seen: list[Token] = []
+    async with contextlib.aclosing(aiter(stream)) as tokens:
+        async for token in tokens:
+            seen.append(token)
+            if len(seen) == count:
+                break
+    return seen
 
 
 # The edge, spoken to by hand
@@ -359,6 +436,22 @@ async def test_what_the_app_has_seen_is_not_taken_back() -> None:
         await asyncio.sleep(0.1)
         assert stream.tokens[:8] == ANSWER[:8]
         assert device.account(0.9).num_disputed == 1
+
+
+@in_virtual_time
+async def test_a_generation_may_be_raised_by_more_than_one() -> None:
+    """Another stream of the device has opened meanwhile: the edge still knows which OPEN was the last."""
+    async with keeping() as (talker, _stream, device):
+        await hear_kept(talker, 8)
+        other = device.stream(PROMPT, max_new_tokens=30)
+        assert (await talker.hear(Open)).generation == 2
+        wrong = (ANSWER[0] + 1) % VOCAB_SIZE
+        await talker.say(Commit(alias=0, generation=1, position=3, tokens=(wrong,)))
+        overruling = await talker.hear(Keep)
+        while overruling.generation == 1:
+            overruling = await talker.hear(Keep)
+        assert (overruling.generation, overruling.raised) == (3, 2)
+        other.cancel()
 
 
 @in_virtual_time

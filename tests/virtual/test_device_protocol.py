@@ -491,6 +491,5 @@ async def test_a_stream_that_ended_while_offline_is_closed_and_then_forgotten() 
         assert isinstance(again, Stream)
         assert again.alias == 0
         assert isinstance(stream, Stream)
-        assert stream._silence_timer is not None
-        assert stream._silence_timer.cancelled()
+        assert not stream._silence.is_running
         await edge.link.close()

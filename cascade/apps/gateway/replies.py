@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...device import AnswerStream
-from ...events import Summary, Token
+from ...events import Account, Summary, Token
 from .dates import now_s
 
 __all__ = ["Reply", "facts"]
@@ -116,8 +116,22 @@ def facts(summary: Summary) -> dict[str, Any]:
         "draft_step_ms": _ms(summary.draft_step_s),
         "estimated_cloud_ms_per_token": _ms(summary.estimated_cloud_s_per_token),
         "estimated_speedup": _rounded(summary.estimated_speedup),
+        "account": None if summary.account is None else _books(summary.account),
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _books(account: Account) -> dict[str, Any]:
+    """The ledger of cascade mode."""
+    return {
+        "quality": account.quality,
+        "least_quality": round(account.least_quality, 6),
+        "delivered": account.num_delivered,
+        "lossless": account.num_lossless,
+        "disputed": account.num_disputed,
+        "unaudited": account.num_unaudited,
+        "provisional": account.num_provisional,
+    }
 
 
 def _timings(summary: Summary, num_prompt: int) -> dict[str, Any]:

@@ -219,6 +219,16 @@ async def test_a_private_answer_needs_no_edge() -> None:
     assert answer["cascade"]["kept"] == answer["usage"]["completion_tokens"]
 
 
+async def test_an_answer_with_a_quality_shows_the_ledger() -> None:
+    async with gateway() as place:
+        assert "account" not in (await post(place.url + CHAT, ASK))[1]["cascade"]
+        _status, answer, _headers = await post(place.url + CHAT, {**ASK, "cascade": {"quality": 0.9}})
+    account = answer["cascade"]["account"]
+    assert account["quality"] == 0.9
+    assert account["least_quality"] >= 0.9
+    assert account["delivered"] == answer["usage"]["completion_tokens"] == account["lossless"]
+
+
 async def test_the_emulated_link_can_be_changed_cut_and_restored() -> None:
     shaped = ShapedLink(load_profile("lan"))
     async with gateway(shaped=shaped) as place:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,7 +76,7 @@ async def test_books_are_found_again(tmp_path: Path) -> None:
     assert again.num_lossless == 1000
     assert again.book(0.9).account == book.account
     await again.close()
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, f"{path.name}.lock"]
 
 
 async def test_a_crash_never_forgets_what_was_kept(tmp_path: Path) -> None:
@@ -106,6 +109,7 @@ async def test_a_crash_never_forgets_what_was_kept(tmp_path: Path) -> None:
 async def test_nothing_is_kept_while_the_file_cannot_be_written(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "folder" / "ledger.json")
     await ledger.open()
+    shutil.rmtree(tmp_path / "folder")
     (tmp_path / "folder").write_text("in the way")
     deliver(ledger, 1000)
     assert not ledger.book(0.9).may_keep
@@ -154,7 +158,71 @@ def test_what_is_on_file_can_be_read_by_people() -> None:
     ledger = Ledger()
     deliver(ledger, 40)
     content = json.loads(ledger.text(ahead=3))
-    assert content == {"version": 1, "lossless": 0, "books": {"0.9": {"delivered": 40, "disputed": 3}}}
+    book = {"delivered": 40, "disputed": 3, "provisional": 0}
+    assert content == {"version": 1, "lossless": 0, "books": {"0.9": book}}
+
+
+async def test_one_device_at_a_time_spends_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.json"
+    first, second = Ledger(path), Ledger(path)
+    await first.open()
+    deliver(first, 100)
+    await second.open()
+    assert "another device" in second.problem
+    deliver(second, 1000)
+    assert not second.book(0.9).may_keep
+    await second.close()
+    await first.close()
+    third = Ledger(path)
+    await third.open()
+    assert third.problem == ""
+    assert third.book(0.9).num_delivered == 100, "the second one has written nothing"
+    await third.close()
+
+
+HOLDER = """
+import asyncio, os, sys
+from pathlib import Path
+from cascade.device.ledger import Ledger
+
+async def main():
+    ledger = Ledger(Path(sys.argv[1]))
+    await ledger.open()
+    print(ledger.problem or "held", flush=True)
+    sys.stdin.readline()
+    os._exit(1)  # a crash: nobody closes anything
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_dies_lets_go(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.json"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline().strip() == "held"
+        assert "another device" in asyncio.run(problem_with(path))
+    assert other.returncode == 1
+    assert asyncio.run(problem_with(path)) == ""
+
+
+async def problem_with(path: Path) -> str:
+    ledger = Ledger(path)
+    await ledger.open()
+    await ledger.close()
+    return ledger.problem
+
+
+async def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    ledger = Ledger(tmp_path / "file" / "ledger.json")
+    await ledger.open()
+    assert "cannot be made" in ledger.problem
+    ledger.note_lossless(1000)
+    assert not ledger.book(0.9).may_keep
+    await ledger.close()
 
 
 async def test_a_ledger_that_cannot_be_written_ends_no_device(
@@ -163,6 +231,7 @@ async def test_a_ledger_that_cannot_be_written_ends_no_device(
     folder = tmp_path / "ledgers"
     ledger = Ledger(folder / "device.json")
     await ledger.open()
+    shutil.rmtree(folder)
     folder.write_text("in the way")
     ledger.note_lossless(3)
     await ledger.close()
