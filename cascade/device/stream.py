@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ..errors import ContextExceeded, RefusedError
+from ..errors import ContextExceeded, RefusedError, SettingsError
 from ..events import Source, Summary
 from ..measure import Knowledge
 from ..models.runner import Runner
@@ -187,8 +187,13 @@ class Stream(AnswerStream):
             return
         self._num_refused = 0
         self._settle(commit, num_known, now_s)
-        if not self.is_ended:
+        if self.is_ended:
+            return
+        try:
             self._scheduler.note_commit(now_s)
+        except SettingsError as error:
+            self.fail(error)
+        else:
             self._wish_patience()
             if self._scheduler.wants_stamp:
                 self._outbox.stamp_soon()
