@@ -43,8 +43,8 @@ check: $(DEV) ## lint, format, types, import arrows, docs
 	@echo "== import-linter: the arrows between rooms"
 	@$(BIN)/lint-imports --no-cache --no-logo > $(VENV)/arrows.log 2>&1 || { cat $(VENV)/arrows.log; exit 1; }
 	@grep "^Contracts: " $(VENV)/arrows.log
-	@echo "== docs: snippets run, help texts are up to date"
-	@$(BIN)/python -m pytest -q tests/unit/test_docs.py
+	@echo "== docs: snippets run, commands parse, help texts are up to date"
+	@$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_doc_commands.py
 
 format: $(DEV) ## format the code and sort its imports
 	@$(BIN)/ruff format .

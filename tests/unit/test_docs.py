@@ -14,14 +14,10 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    path for folder in (".", "docs", "brokers", "examples") for path in (ROOT / folder).glob("*.md")
-)
+from .pages import ROOT, each_page
+
 SNIPPET = re.compile(r"^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<target>[^)#\s]+)")
-
-each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 @each_page
