@@ -17,6 +17,7 @@ import pytest
 from .pages import ROOT, each_page
 
 SNIPPET = re.compile(r"^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"`((?:cascade|tests|tools|examples|brokers|docs)/[\w./-]+)`")
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<target>[^)#\s]+)")
 
 
@@ -35,6 +36,12 @@ def test_snippets_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
     targets = [match["target"] for match in LINK.finditer(page.read_text(encoding="utf-8"))]
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@each_page
+def test_files_that_are_named_are_there(page: Path) -> None:
+    names = FILE.findall(page.read_text(encoding="utf-8"))
+    assert [name for name in names if not (ROOT / name).exists()] == []
 
 
 def test_the_reference_of_the_command_line_is_up_to_date() -> None:
