@@ -90,7 +90,7 @@ def main() -> int:
     if "--write" in sys.argv[1:]:
         README.write_text(fresh, encoding="utf-8")
         if not is_drawn:
-            from cascade.lab.plots import plot_design
+            from cascade.lab.design_plot import plot_design
 
             plot_design(stored["figures"]["cells"], str(PICTURE), about=f"figures {digest(stored)}")
         print("README.md, docs/first-screen.svg: brought up to date")

@@ -25,6 +25,7 @@ SAYS: Mapping[str, tuple[str, ...]] = {
     ),
     "latency_experiment": ("plain streaming             50.1    50.1    50.1    50.1", "hint-driven"),
     "lossy_link": ("600 virtual seconds", "% lost"),
+    "offline_notes": ("You sYidY CalY", "[0 bytes sent]"),
     "openai_client": ("You said: Why is the sky blue?", "'hinted': "),
     "own_draft": ("You said: Thank you for your order. It has been sent", "tokens were guessed"),
     "own_link": ("You said: Hello over a socket",),

@@ -13,7 +13,7 @@ import first_screen
 import pytest
 
 from cascade.cli import main as cascade
-from cascade.lab.plots import plot_design
+from cascade.lab.design_plot import plot_design
 
 from .pages import ROOT
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from ..design_plot import plot_design
 from ..design_table import make_table
-from ..plots import check_plot, plot_design
+from ..plots import check_plot
 
 __all__ = ["run"]
 
