@@ -6,17 +6,22 @@ that cannot run by itself is marked ```` ```python no-run ````, which keeps its 
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cascade.apps.serving import read_config
+
 from .pages import ROOT, each_page
 
 SNIPPET = re.compile(r"^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
+DATA = re.compile(r"^```(?P<kind>toml|json)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"`((?:cascade|tests|tools|examples|brokers|docs)/[\w./-]+)`")
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<target>[^)#\s]+)")
 
@@ -30,6 +35,22 @@ def test_snippets_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         # Empty lines in front, so that a traceback shows the page's own line numbers.
         line = text.count("\n", 0, match.start("code"))
         exec(compile("\n" * line + match["code"], str(page), "exec"), names)
+
+
+@each_page
+def test_toml_and_json_can_be_read(page: Path) -> None:
+    for match in DATA.finditer(page.read_text(encoding="utf-8")):
+        (tomllib if match["kind"] == "toml" else json).loads(match["text"])
+
+
+@pytest.mark.parametrize("page", ["docs/guides/operator.md"])
+def test_limits_are_ones_that_an_edge_takes(page: str, tmp_path: Path) -> None:
+    blocks = [match["text"] for match in DATA.finditer((ROOT / page).read_text(encoding="utf-8"))]
+    assert blocks
+    for number, text in enumerate(blocks):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(text, encoding="utf-8")
+        read_config(path)
 
 
 @each_page
