@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-BENCH ?= build/bench
+BENCH ?= out/bench
 PYTEST_ARGS ?= -n auto
 
 BIN := $(VENV)/bin

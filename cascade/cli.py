@@ -109,7 +109,7 @@ def bench(
       cascade bench decoding --json
       cascade bench edge --real
       cascade bench scheduler --jobs 2 --resume grid.jsonl
-      cascade bench all --quick --out build/bench
+      cascade bench all --quick --out out/bench
     """
     from .lab import bench as benchmarks
 
