@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+BENCH ?= out/bench
 PYTEST_ARGS ?= -n auto
 
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ DEV := $(VENV)/.dev-installed
 help: ## say what there is (this text)
 	@echo "Cascade: make TARGET, where TARGET is"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
-	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), VENV=$(VENV), PYTEST_ARGS (now \"$(PYTEST_ARGS)\"; for example \"-k wire\")"
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer), VENV=$(VENV), BENCH=$(BENCH), PYTEST_ARGS (now \"$(PYTEST_ARGS)\"; for example \"-k wire\")"
 
 setup: $(DEV) ## install everything that tests and checks need into .venv
 	@echo "Ready: $(BIN)"
@@ -43,21 +44,22 @@ check: $(DEV) ## lint, format, types, import arrows, docs
 	@echo "== import-linter: the arrows between rooms"
 	@$(BIN)/lint-imports --no-cache --no-logo > $(VENV)/arrows.log 2>&1 || { cat $(VENV)/arrows.log; exit 1; }
 	@grep "^Contracts: " $(VENV)/arrows.log
-	@echo "== docs: snippets run, help texts are up to date"
-	@$(BIN)/python -m pytest -q tests/unit/test_docs.py
+	@echo "== docs: snippets run, commands parse, help texts are up to date"
+	@$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_doc_commands.py
 
 format: $(DEV) ## format the code and sort its imports
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-docs: $(DEV) ## bring the reference of the command line up to date
+docs: $(DEV) ## bring the reference of the command line, and the first screen, up to date
 	@$(BIN)/python tools/help_texts.py --write
+	@$(BIN)/python tools/first_screen.py --write
 
-bench: $(DEV) ## measure this machine, briefly
-	@$(BIN)/cascade bench all --quick
+bench: $(DEV) ## measure this machine, briefly; figures with date, command and hardware go to BENCH
+	@$(BIN)/cascade bench all --quick --out $(BENCH)
 
 bench-full: $(DEV) ## measure this machine, properly
-	@$(BIN)/cascade bench all
+	@$(BIN)/cascade bench all --out $(BENCH)
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -96,6 +97,10 @@ def bench(
             metavar="FILE", help="Keep a campaign's figures here, and go on from there (scheduler)."
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write NAME.json there, with date, command, hardware, versions."),
+    ] = None,
 ) -> None:
     """Measure a part of Cascade on this machine.
 
@@ -104,7 +109,7 @@ def bench(
       cascade bench decoding --json
       cascade bench edge --real
       cascade bench scheduler --jobs 2 --resume grid.jsonl
-      cascade bench all --quick
+      cascade bench all --quick --out out/bench
     """
     from .lab import bench as benchmarks
 
@@ -112,10 +117,15 @@ def bench(
         for known, about in benchmarks.catalogue().items():
             typer.echo(f"{known:<12} {about}")
         return
+    if out is not None:
+        benchmarks.check_folder(out)
     for chosen in benchmarks.names() if name == "all" else [name]:
         report = benchmarks.run(
             chosen, quick=quick, real=real, busy=busy, plot=plot, jobs=jobs, resume=resume
         )
+        if out is not None:
+            chosen_options = {"--quick": quick, "--real": real, "--busy": busy}
+            benchmarks.store(report, out, options=[name for name, is_on in chosen_options.items() if is_on])
         if as_json:
             typer.echo(json.dumps(report))
         else:

@@ -1,5 +1,7 @@
 """An answer, token by token, and where each token came from. Needs no extra.
 
+    python examples/hello_stream.py
+
 Device and edge live in this process, and a synthetic pair of models stands in for real ones: the draft agrees
 with the target on four tokens of five. With real ones, the edge runs elsewhere, and the device begins with
 `Device.connect("ws://edge:8080", draft="my-draft")`; its prompts are then texts.

@@ -1,5 +1,7 @@
 """A link that loses every fifth message, tried for ten minutes that take no time. Needs no extra.
 
+    python examples/lossy_link.py
+
 Everything here is the library's own: an in-memory link, conditions put on it, and virtual time, in which the
 event loop jumps to the next timer instead of sleeping. So a run is fast, and the same every time.
 """

@@ -1,5 +1,7 @@
 """Eight answers at once on one device: they share its link and its drafter. Needs no extra.
 
+    python examples/several_streams.py
+
 Also: an answer that is left early, which stops the edge and the drafter within a step; and one that is
 private, which the draft gives alone, and of which nothing is sent.
 """

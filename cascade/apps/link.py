@@ -218,4 +218,4 @@ def _shown(address: tuple[str, int]) -> str:
 
 
 def _mbit(rate_bytes_per_s: float | None) -> str:
-    return "unlimited" if rate_bytes_per_s is None else f"{rate_bytes_per_s / BYTES_PER_MBIT:.3g}"
+    return "unlimited" if rate_bytes_per_s is None else f"{rate_bytes_per_s / BYTES_PER_MBIT:.4g}"

@@ -5,7 +5,7 @@ from .chat import Chat
 from .device import Device
 from .equipment import Vocabulary
 from .ledger import Ledger
-from .planning import Objective
+from .planning import Circumstances, Objective
 from .policy import Policy
 from .route import ReconnectSettings
 from .stream import Stream
@@ -13,6 +13,7 @@ from .stream import Stream
 __all__ = [
     "AnswerStream",
     "Chat",
+    "Circumstances",
     "Device",
     "Ledger",
     "Objective",

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ..settings import check_int, check_number
-from .planning import Objective
+from .planning import Circumstances, Objective
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "Rule"]
 
 MAX_WINDOW = 256
 FOREVER_S = 3600.0
 """Patience of a session that the edge is never to drive alone."""
+
+Rule: TypeAlias = "Callable[[Circumstances], Policy]"
+"""A policy in code: what was measured goes in, how to go on comes out. Called in the event loop, so quick."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,8 @@ class Policy:
     """Guesses that go up together when the edge stands waiting for the first."""
     objective: Objective | None = None
     """Everything else follows the circumstances, to this end. None: nothing does."""
+    rule: Rule | None = None
+    """Asked again and again how to go on, instead of ours."""
 
     def __post_init__(self) -> None:
         check_number("min_sent_chance", self.min_sent_chance, low=0, high=1)
@@ -61,6 +68,14 @@ class Policy:
         """Draft ahead as far as it pays, given this link, this load and this draft; what an app wants."""
         first = cls.hint_driven()
         return dataclasses.replace(first, window=MAX_WINDOW, objective=objective)
+
+    @classmethod
+    def by(cls, rule: Rule) -> Policy:
+        """Decide yourself: every few commits `rule` is given what was measured, and what it returns holds.
+
+        It returns what `hint_driven` or `cloud` make. Until something is measured, it is as `hint_driven()`.
+        """
+        return dataclasses.replace(cls.hint_driven(), rule=rule)
 
     @classmethod
     def hint_driven(cls, *, patience_s: float = 0.0, window: int = 64) -> Policy:

@@ -10,10 +10,11 @@ import dataclasses
 from dataclasses import dataclass
 
 from ..decoding import chance_of_all, one_more
+from ..errors import SettingsError
 from ..measure import Confidence, Knowledge
 from .guesses import Judgement
 from .planning import Circumstances, Objective, Plan, make_plan
-from .policy import Policy
+from .policy import Policy, Rule
 from .window import SendClock, farness, num_worth_sending, stands_in_the_way, wants_one_more
 
 __all__ = ["Scheduler"]
@@ -64,6 +65,7 @@ class Scheduler:
         self.policy = policy
         """As it is now: an adaptive one changes with the circumstances."""
         self._objective = policy.objective
+        self._rule = policy.rule
         self._first_policy = policy
         self._knowledge = knowledge
         memory = STEADY_MEMORY if policy.objective is None else LIVELY_MEMORY
@@ -123,7 +125,7 @@ class Scheduler:
         self._knowledge.passes.add_said(seconds, self._num_fed)
 
     def note_commit(self, now_s: float) -> None:
-        """The edge is half a round trip into its next pass."""
+        """The edge is half a round trip into its next pass. `SettingsError`: a rule of the app's failed."""
         link, passes = self._knowledge.link, self._knowledge.passes
         if link.rtt_s is None or passes.mean_s is None:
             return
@@ -148,8 +150,11 @@ class Scheduler:
         if self._is_patient and self._num_fed == 0 and self._chain and self._chain[0].sent_s is not None:
             first_s = self._chain[0].sent_s
             self._note_wake(first_s, sum(chained.sent_s == first_s for chained in self._chain[:MAX_FED]))
-        if self._objective is not None and self._num_commits % PLAN_EVERY == 0:
-            self._adapt(self._objective)
+        if self._num_commits % PLAN_EVERY == 0:
+            if self._rule is not None:
+                self._follow(self._rule)
+            elif self._objective is not None:
+                self._adapt(self._objective)
         self._num_commits += 1
         if self._num_commits % SHARE_EVERY == 0:
             self._knowledge.calibration.adopt(self._calibration)
@@ -284,6 +289,19 @@ class Scheduler:
             hint_s=known.passes.hint_s,
             load=known.load.share,
         )
+
+    def _follow(self, rule: Rule) -> None:
+        circumstances = self.circumstances
+        if circumstances is None or self._knowledge.link.is_in_doubt:
+            return
+        try:
+            policy = rule(circumstances)
+        except Exception as error:
+            raise SettingsError("policy", f"its rule failed: {error!r}") from error
+        if not isinstance(policy, Policy) or policy.waits_for_verdict or policy.objective or policy.rule:
+            text = f"its rule must return Policy.hint_driven(...) or Policy.cloud(), not {policy!r}"
+            raise SettingsError("policy", text)
+        self.policy = policy
 
     def _adapt(self, objective: Objective) -> None:
         circumstances = self.circumstances

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ..errors import ContextExceeded, RefusedError
+from ..errors import ContextExceeded, RefusedError, SettingsError
 from ..events import Source, Summary
 from ..measure import Knowledge, PendingStamps
 from ..models.runner import Runner
@@ -188,8 +188,13 @@ class Stream(AnswerStream):
             return
         self._refusals.forget()
         self._settle(commit, num_known, now_s)
-        if not self.is_ended:
+        if self.is_ended:
+            return
+        try:
             self._scheduler.note_commit(now_s)
+        except SettingsError as error:
+            self.fail(error)
+        else:
             self._wish_patience()
             if self._scheduler.wants_stamp:
                 self._outbox.stamp_soon()

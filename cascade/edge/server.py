@@ -162,6 +162,10 @@ class EdgeServer:
         authenticate = authenticate or self._authenticate
         self._spawn(self._accept(listener, authenticate), name=f"{self.name}-accept")
 
+    def serve(self, link: Link, *, authenticate: Authenticator | None = None) -> None:
+        """Serve the device at the other end of a link that stands already: a pipe, a serial line."""
+        self._spawn(self._serve(link, authenticate or self._authenticate), name=f"{self.name}-peer")
+
     async def verify(self, identity: str, request: VerifyRequest) -> Verdict:
         """Judge one draft, statelessly. Raises errors of ours that say what is wrong."""
         account = self._accounts.of(identity, asyncio.get_running_loop().time())
@@ -170,8 +174,7 @@ class EdgeServer:
     async def _accept(self, listener: Listener, authenticate: Authenticator | None) -> None:
         try:
             while True:
-                link = await listener.accept()
-                self._spawn(self._serve(link, authenticate), name=f"{self.name}-peer")
+                self.serve(await listener.accept(), authenticate=authenticate)
         except LinkClosed:
             pass
         finally:

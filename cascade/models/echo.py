@@ -11,6 +11,7 @@ from ..errors import ContextExceeded
 from ..settings import check_number
 from .base import Feed
 from .chat import ChatTemplate
+from .plain import PlainSequence
 from .text import TextTokenizer
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class EchoModel:
         self._starts = {name: self.tokenizer.encode(name)[0] for name in (USER, ASSISTANT, END)}
         self._opening = self.tokenizer.encode("You said: ")
 
-    def new_sequence(self) -> EchoSequence:
-        return EchoSequence([])
+    def new_sequence(self) -> PlainSequence:
+        return PlainSequence()
 
     def forward(self, feeds: Sequence[Feed]) -> NDArray[np.float32]:
         rows: list[NDArray[np.float32]] = []
         for feed in feeds:
             sequence = feed.sequence
-            assert isinstance(sequence, EchoSequence)
+            assert isinstance(sequence, PlainSequence)
             sequence.tokens += feed.tokens
             length = sequence.length
             if length > self.context_length:
@@ -75,39 +76,6 @@ class EchoModel:
         answer = [*self._opening, *said]
         at = len(tokens) - answer_at
         return answer[at] if at < len(answer) else self._starts[END]
-
-
-class EchoSequence:
-    """The cache: the tokens themselves."""
-
-    __slots__ = ("tokens",)
-
-    def __init__(self, tokens: list[int]) -> None:
-        self.tokens = tokens
-
-    @property
-    def length(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def memory_bytes(self) -> int:
-        return 8 * self.length
-
-    def growth_bytes(self, num_tokens: int) -> int:
-        return 8 * num_tokens
-
-    @property
-    def fork_bytes(self) -> int:
-        return self.memory_bytes
-
-    def truncate(self, length: int) -> None:
-        del self.tokens[length:]
-
-    def fork(self) -> EchoSequence:
-        return EchoSequence(self.tokens.copy())
-
-    def release(self) -> None:
-        self.tokens.clear()
 
 
 def _after_last(tokens: Sequence[int], wanted: int) -> int:

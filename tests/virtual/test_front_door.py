@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from cascade.device import Device, ReconnectSettings, Vocabulary
+from cascade.edge import EdgeServer
 from cascade.errors import CascadeError, LinkUnavailable, RefusedError, SettingsError
 from cascade.events import Source
+from cascade.links.base import Link
 from cascade.models.runner import constant_cost
-from cascade.testing import MemoryListener, PacedRunner, SyntheticDraft, SyntheticTarget
+from cascade.testing import MemoryListener, PacedRunner, SyntheticDraft, SyntheticTarget, memory_pair
 from cascade.wire import Commit, Error, ErrorCode, Hello, Hint, Open
 
 from ..helpers import in_virtual_time
@@ -257,3 +259,27 @@ async def test_a_text_whose_class_nobody_has_any_more_fails_and_the_next_is_serv
             with pytest.raises(RefusedError, match="begin it anew"):
                 await reader
             assert await ask(device) == greedy(other, PROMPT, 40)
+
+
+@in_virtual_time
+async def test_a_link_that_no_listener_accepted_is_served() -> None:
+    asked_for: list[str] = []
+
+    def knows(identity: str, token: str) -> bool:
+        asked_for.append(identity)
+        return token == "secret"
+
+    async with EdgeServer.of(TARGET, PacedRunner(constant_cost(0.05))) as edge:
+
+        async def dial() -> Link:
+            ours, theirs = memory_pair(device="phone")
+            edge.serve(theirs, authenticate=knows)
+            return ours
+
+        async with Device([dial], token="secret") as device:
+            answer = await device.generate(PROMPT, max_new_tokens=5)
+        with pytest.raises(RefusedError, match="unknown identity"):
+            async with Device([dial], token="wrong") as device:
+                await device.generate(PROMPT, max_new_tokens=5)
+    assert list(answer.tokens) == ANSWER[:5]
+    assert set(asked_for) == {"phone"}

@@ -21,7 +21,9 @@ from typing import Any
 from cascade import __version__
 from cascade.errors import SettingsError
 
-__all__ = ["QUICK_REPEATS", "catalogue", "names", "run"]
+from ._store import check_folder, store
+
+__all__ = ["QUICK_REPEATS", "catalogue", "check_folder", "names", "run", "store"]
 
 QUICK_REPEATS = 3
 

@@ -1,0 +1,100 @@
+"""What the README shows first is stored in the repository, and what is stored says where it comes from."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import first_screen
+import pytest
+
+from cascade.cli import main as cascade
+from cascade.lab.design_plot import plot_design
+
+from .pages import ROOT
+
+STORED = sorted((ROOT / "docs" / "bench").glob("*.json"))
+
+
+def test_table_and_picture_are_those_of_the_stored_figures() -> None:
+    command = [sys.executable, str(ROOT / "tools" / "first_screen.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_figures_say_when_where_and_how(path: Path) -> None:
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert stored["command"].startswith(f"cascade bench {path.stem}")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", stored["date"])
+    assert "cores" in stored["hardware"]
+    assert {"cascade", "python", "numpy"} <= set(stored["versions"])
+    assert stored["figures"]
+
+
+@pytest.fixture
+def readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy that may be changed."""
+    copy = tmp_path / "README.md"
+    copy.write_bytes(first_screen.README.read_bytes())
+    monkeypatch.setattr(first_screen, "README", copy)
+    monkeypatch.setattr(sys, "argv", ["first_screen.py"])
+    return copy
+
+
+def test_a_figure_that_is_not_stored_would_be_seen(readme: Path) -> None:
+    assert first_screen.main() == 0
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(text.replace("| **31** |", "| **30** |"), encoding="utf-8")
+    assert first_screen.main() == 1
+    sys.argv.append("--write")
+    assert first_screen.main() == 0
+    assert readme.read_text(encoding="utf-8") == text
+
+
+def test_a_picture_of_other_figures_would_be_seen(
+    readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = json.loads(first_screen.FIGURES.read_text(encoding="utf-8"))
+    picture = tmp_path / "picture.svg"
+    plot_design(stored["figures"]["cells"], str(picture), about="figures of another day")
+    monkeypatch.setattr(first_screen, "PICTURE", picture)
+    assert first_screen.main() == 1
+    sys.argv.append("--write")
+    assert first_screen.main() == 0
+    assert first_screen.digest(stored) in picture.read_text(encoding="utf-8")
+
+
+def test_a_benchmark_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cascade.lab.bench import design
+
+    def run(*, quick: bool = False) -> dict[str, Any]:
+        return {"answer": 42, "is_quick": quick}
+
+    monkeypatch.setattr(design, "run", run)
+    with pytest.raises(SystemExit) as ended:
+        cascade(["bench", "design", "--quick", "--json", "--out", str(tmp_path / "new" / "folder")])
+    assert not ended.value.code
+    stored = json.loads((tmp_path / "new" / "folder" / "design.json").read_text())
+    assert (
+        stored["figures"]
+        == {"answer": 42, "is_quick": True}
+        == json.loads(capsys.readouterr().out)["figures"]
+    )
+    assert stored["command"] == "cascade bench design --quick"
+
+
+def test_a_folder_that_cannot_be_is_said_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        cascade(["bench", "design", "--out", str(tmp_path / "file" / "folder")])
+    assert ended.value.code == 2
+    assert "cannot make" in capsys.readouterr().err
