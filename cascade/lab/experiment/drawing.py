@@ -169,14 +169,14 @@ def _timeline(axes: Axes, figure: FigureSettings, groups: Sequence[Group]) -> No
     lanes = ("device drafts", "hints fly up", "edge passes", "commits fly down", "tokens")
     place = {lane: len(lanes) - 1 - number for number, lane in enumerate(lanes)}
     for step in run.lines("steps"):
-        if step["who"] in ("edge", "device-0") and step["began_s"] < end_s:
-            lane = "edge passes" if step["who"] == "edge" else "device drafts"
+        if step["who"] in ("edge", "edge-0", "device-0") and step["began_s"] < end_s:
+            lane = "device drafts" if step["who"] == "device-0" else "edge passes"
             _bar(
                 axes,
                 place[lane],
                 step["began_s"],
                 step["ended_s"],
-                COLOURS[0 if step["who"] == "edge" else 2],
+                COLOURS[2 if step["who"] == "device-0" else 0],
             )
     for message in run.lines("messages"):
         if message["device"] != "device-0" or message["sent_s"] > end_s or not message.get("tokens"):
