@@ -8,15 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from cascade.apps.lab_fluid import ask
 from cascade.errors import SettingsError
+from cascade.lab.bench import scale
+from cascade.lab.bench._campaign import Work
 from cascade.lab.curves import check_curve, on_curve
 from cascade.lab.experiment.campaign import run_campaign
+from cascade.lab.experiment.capacity import devices_held
 from cascade.lab.experiment.checking import check_folder
+from cascade.lab.experiment.crowd import crowd_of
 from cascade.lab.experiment.effort import Effort
-from cascade.lab.experiment.reading import read_experiment
+from cascade.lab.experiment.reading import flat, read_experiment
+from cascade.lab.experiment.report import write_report
 from cascade.lab.experiment.settings import LinkSettings, LoadSettings, ModelSettings, Point
 from cascade.lab.experiment.store import Store, digest_of
+from cascade.lab.experiment.summary import grouped
 from cascade.lab.experiment.trial import run_edge, run_trial
+from cascade.lab.scale_plot import plot_scale
+
+ROOT = Path(__file__).parents[2]
 
 MANY = Point(
     link=LinkSettings(rtt_ms=40),
@@ -136,3 +146,95 @@ def test_effort_adds_up_and_is_kept_with_the_run() -> None:
     assert (both.events_per_s, both.us_per_token) == (10, 500_000)
     assert Effort(**json.loads(json.dumps(dataclasses.asdict(both)))) == both
     assert "20 events, 10 a second" in str(both)
+
+
+# The capacity curve, and the fluid model beside it
+
+
+def test_devices_held_lie_on_lines_between_the_points() -> None:
+    points = [(10.0, 50.0), (20.0, 60.0), (40.0, 80.0)]
+    assert [devices_held(points, goal) for goal in (49, 50, 55, 70, 79)] == [0, 10, 15, 30, 39]
+    assert devices_held(points, 80) is None, "more might have held it"
+
+
+def test_a_capacity_curve_is_drawn_with_the_model_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "capacity.toml"
+    path.write_text(
+        'seeds = 1\nrecords = "none"\n[models]\nrow_ms = 1\n[link]\nrtt_ms = 20\n'
+        "[load]\ntokens = 1000\nseconds = 1.5\n"
+        '[grid]\n"load.devices" = [2, 12]\n"policy.name" = ["cloud", "hint-driven"]\n'
+        '[[figure]]\nkind = "capacity"\n'
+    )
+    run_campaign(path, tmp_path / "out", jobs=1)
+    page = write_report(tmp_path / "out").read_text()
+    assert "devices held" in page
+    assert "fluid model" in page
+    groups = grouped(Store(tmp_path / "out").runs())
+    crowd = crowd_of(groups[-1].settings)
+    assert crowd.has_hints
+    assert crowd.rtt_s == 0.02
+    assert crowd.cost_s(11) == pytest.approx(0.060)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[link]\nrtt_ms = 1\njitter_ms = 3\n", "knows no jitter"),
+        ('[link]\nprofile = "lte"\n', "knows no profiles"),
+        ("[models]\nconcentration = 3\n", "knows no chances that vary"),
+        ('[policy]\nname = "ask-and-wait"\n', "that its edge waits for"),
+        ('[policy]\nobjective = "cost"\n', "that its edge waits for"),
+        ('[policy]\nname = "hint-driven"\npatience_ms = 50\n', "knows no patience"),
+    ],
+)
+def test_what_the_fluid_model_does_not_know_is_refused(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=reason):
+        crowd_of(flat(read_experiment(path).points[0]))
+
+
+def test_the_fluid_model_is_asked_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ROOT / "examples" / "lab" / "scale.toml"
+    ask(path, devices=[100, 10_000], goals_ms=[60], edges=4, as_json=True)
+    answers = json.loads(capsys.readouterr().out)
+    few, many = [row for row in answers["devices"] if row["policy.label"] == "cloud"]
+    assert few["ms_per_token"] == pytest.approx(50 + 0.5 * 24)
+    assert many["ms_per_token"] == pytest.approx(50 + 0.5 * 2499)
+    held = {row["policy.label"]: row["devices_held"] for row in answers["goals"]}
+    assert held["cloud"] == 4 * 21
+    assert held["adaptive, latency"] > 2 * held["cloud"]
+    ask(path, devices=[100], goals_ms=[], edges=None, as_json=False)
+    assert "adaptive" in capsys.readouterr().out
+    with pytest.raises(SettingsError, match="devices"):
+        ask(path, devices=[0], goals_ms=[], edges=None, as_json=True)
+
+
+# The benchmark around its runs
+
+
+def test_a_row_of_the_benchmark_is_the_sum_of_its_edges(tmp_path: Path) -> None:
+    works = [Work(scale.measure_edge, (16, "cloud", edge, 3.0)) for edge in range(scale.EDGES)]
+    parts = [work.function(*work.arguments) for work in works]
+    assert [part["devices"] for part in parts] == [2] * 8
+    assert [part["messages"] is None for part in parts] == [False] + [True] * 7
+    row = scale._together(works[0], parts)
+    assert row["ms_per_token"] == pytest.approx(50.1, rel=0.03)
+    assert row["tokens_per_s"] == pytest.approx(16 * 20, rel=0.03)
+    errors = scale._errors(row)
+    assert abs(errors["ms_per_token"]) < 0.03
+    assert all(one["holds"] for one in scale._musts([errors], 1.0, 1.0))
+    bad = {**errors, "ms_per_token": -0.2}
+    assert [one["holds"] for one in scale._musts([bad], 11.0, 1.0)] == [False, False, True]
+    effort = scale._effort(works[0], parts)
+    assert effort["events"] == sum(part["effort"]["num_events"] for part in parts[1:])
+    figures = {
+        "edges": scale.EDGES,
+        "real": [row],
+        "fluid": [{"devices": 10_000}],
+        "saturation": scale._saturation(),
+    }
+    plot_scale(figures, crowds={"cloud": scale.crowd_of("cloud")}, path=str(tmp_path / "scale.png"))
+    assert (tmp_path / "scale.png").stat().st_size > 10_000

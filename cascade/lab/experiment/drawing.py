@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SettingsError
+from .capacity import draw_capacity
 from .measured import FIGURES, gaps_ms
 from .settings import FigureSettings
 from .store import Run
@@ -158,6 +159,14 @@ def _winners(axes: Axes, figure: FigureSettings, groups: Sequence[Group]) -> Non
     )
 
 
+def _capacity(axes: Axes, figure: FigureSettings, groups: Sequence[Group]) -> None:
+    """Devices that hold a goal; dotted: the fluid model."""
+    curves = _by(figure, groups)
+    draw_capacity(axes, figure.y, curves, [_style(number) for number in range(len(curves))])
+    _finish(axes, figure.y, "load.devices", figure)
+    axes.set(xlabel=f"goal: {AXES.get(figure.y, figure.y)}", ylabel="devices held")
+
+
 def _timeline(axes: Axes, figure: FigureSettings, groups: Sequence[Group]) -> None:
     """One stream's pipeline as lanes: draft steps, messages in flight, passes, and tokens as they came."""
     run = groups[0].runs[0]
@@ -214,6 +223,7 @@ _KINDS: dict[str, Callable[[Any, FigureSettings, Sequence[Group]], None]] = {
     "front": _front,
     "winners": _winners,
     "timeline": _timeline,
+    "capacity": _capacity,
 }
 _PAPER = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 

@@ -32,7 +32,7 @@ OBJECTIVES = tuple(objective.value for objective in Objective)
 ARRIVALS = ("even", "random")
 CLOCKS = ("virtual", "real")
 RECORDS = ("all", "tokens", "none")
-FIGURES = ("lines", "cdf", "timeline", "winners", "front")
+FIGURES = ("lines", "cdf", "timeline", "winners", "front", "capacity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
