@@ -225,9 +225,10 @@ def test_a_row_of_the_benchmark_is_the_sum_of_its_edges(tmp_path: Path) -> None:
     assert row["tokens_per_s"] == pytest.approx(16 * 20, rel=0.03)
     errors = scale._errors(row)
     assert abs(errors["ms_per_token"]) < 0.03
-    assert all(one["holds"] for one in scale._musts([errors], 1.0, 1.0))
+    assert all(one["holds"] for one in scale._musts([errors], [], 1.0, 1.0))
     bad = {**errors, "ms_per_token": -0.2}
-    assert [one["holds"] for one in scale._musts([bad], 11.0, 1.0)] == [False, False, True]
+    far = {"error": -0.3}
+    assert [one["holds"] for one in scale._musts([bad], [far], 11.0, 1.0)] == [False, False, False, True]
     effort = scale._effort(works[0], parts)
     assert effort["events"] == sum(part["effort"]["num_events"] for part in parts[1:])
     figures = {
