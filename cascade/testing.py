@@ -56,6 +56,8 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         self._timers: list[tuple[float, int, TimerHandle]] = []
         """A heap by time; among equals, by the order in which they were set."""
         self._num_timers = 0
+        self.num_events = 0
+        """Callbacks that were run, or were due when they were cancelled."""
 
     def time(self) -> float:
         return self._now_s
@@ -74,6 +76,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         ready = self._ready  # type: ignore[attr-defined]
         if not ready:
             self._advance(ready)
+        self.num_events += len(ready)
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:

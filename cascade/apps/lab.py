@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.table import Table
 from ..errors import CascadeError, SettingsError
 from ..lab.experiment.campaign import run_campaign, works_of
 from ..lab.experiment.checking import check_folder
+from ..lab.experiment.effort import Effort
 from ..lab.experiment.measured import FIGURES
 from ..lab.experiment.reading import read_experiment, shown_axes
 from ..lab.experiment.report import write_report
@@ -34,13 +36,13 @@ def run(file: Path, out: Path, *, jobs: int | None, as_json: bool) -> None:
         TimeRemainingColumn(),
         console=console,
     ) as bar:
-        task = bar.add_task("runs", total=None)
+        task = bar.add_task("runs, edge by edge", total=None)
 
         def say(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
             if not console.is_terminal and done * 10 // total != (done - 1) * 10 // total:
                 print(
-                    f"{done} of {total} runs", file=sys.stderr, flush=True
+                    f"{done} of {total} done", file=sys.stderr, flush=True
                 )  # a log wants a line now and then
 
         try:
@@ -50,11 +52,15 @@ def run(file: Path, out: Path, *, jobs: int | None, as_json: bool) -> None:
             print("stopped; the same command goes on from here", file=sys.stderr)
             raise SystemExit(130) from None
     page = write_report(out)
-    groups = grouped(Store(out).runs())
+    runs = Store(out).runs()
+    groups = grouped(runs)
+    effort = Effort.of_all(run.effort for run in runs)
     if as_json:
-        print(json.dumps({"report": str(page), "runs_made": num_made, "points": _as_json(groups)}))
+        facts = {"report": str(page), "runs_made": num_made, "effort": dataclasses.asdict(effort)}
+        print(json.dumps({**facts, "points": _as_json(groups)}))
     else:
         _print_points(groups, shown_axes(read_experiment(file)))
+        print(f"effort: {effort}")
         print(f"report: {page}")
 
 

@@ -122,3 +122,30 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
     from . import lab as application
 
     application.check(folder, as_json=as_json)
+
+
+@lab.command()
+def fluid(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The experiment.")],
+    devices: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="So many; may be said again.", show_default="10000")
+    ] = None,
+    goal: Annotated[
+        list[float] | None, typer.Option(metavar="MS", help="Hold this time per token; may be said again.")
+    ] = None,
+    edges: Annotated[
+        int | None, typer.Option(min=1, help="So many edges share them.", show_default="the file's")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the fluid model, without running anything: for crowds that no simulation carries.
+
+    It knows plain streaming and devices that draft without patience, on links of a constant delay.
+
+    \b
+    Example:
+      cascade lab fluid examples/lab/scale.toml --devices 10000 --goal 60 --edges 100
+    """
+    from . import lab_fluid
+
+    lab_fluid.ask(file, devices=devices or [10_000], goals_ms=goal or [], edges=edges, as_json=as_json)

@@ -7,6 +7,7 @@ from, one stream's view of them.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..decoding import chance_of_all, one_more
@@ -224,6 +225,8 @@ class Scheduler:
         if link.jitter_s > step_s / 2:
             return now_s  # nobody knows when the commit comes
         commit_s = self._clock.next_commit_s(now_s - LATE_S, rtt_s=link.rtt_s)
+        if now_s + step_s <= commit_s:
+            return now_s  # it is over before the commit comes
         judged = [chained.survival for chained in self._chain[: self._num_in_pass + 1]]
         num_undrafted = self._num_in_pass + 1 - len(judged)
         chance = self.chance_of_next
@@ -250,10 +253,10 @@ class Scheduler:
             far=self._far,
         )
 
-    def send_at_s(self, now_s: float, *, num_sent: int, can_draft: bool) -> float | None:
+    def send_at_s(self, now_s: float, *, num_sent: int, can_draft: Callable[[], bool]) -> float | None:
         """When the guesses that were not sent yet are to go; None: not before something else happens."""
         if self.policy.waits_for_verdict:
-            return None if can_draft else now_s
+            return None if can_draft() else now_s
         if self._clock is None:
             return now_s
         # The edge stands waiting, or is going to when it has taken what it has. The second costs messages,
@@ -262,7 +265,7 @@ class Scheduler:
         runs_dry = self._objective is not None and num_sent <= num_taken and now_s > self._clock.deadline_s
         if self._is_patient and (num_sent == 0 or runs_dry):
             num_waited_for = len(self._chain) - num_taken
-            if num_waited_for < (self.policy.num_gathered if can_draft else 1):
+            if num_waited_for < (self.policy.num_gathered if can_draft() else 1):
                 return None
             if num_sent == 0:
                 self._note_wake(now_s, min(num_waited_for, MAX_FED))

@@ -333,7 +333,7 @@ class Stream(AnswerStream):
         when_s = None
         if guesses.num_unsent:
             when_s = self._scheduler.send_at_s(
-                now_s, num_sent=guesses.num_sent, can_draft=self._wants_one_more()
+                now_s, num_sent=guesses.num_sent, can_draft=self._wants_one_more
             )
         if when_s is None:
             self._cancel_sending()

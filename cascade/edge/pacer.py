@@ -51,7 +51,7 @@ class Pacer:
         waiting: list[Decode] = []
         for decode in decodes:
             if self._may_step(decode):
-                is_due = due_from_s(self._candidate(decode), self.curve) <= now_s
+                is_due = not decode.patience_s or due_from_s(self._candidate(decode), self.curve) <= now_s
                 (due if is_due else waiting).append(decode)
         return due, waiting
 

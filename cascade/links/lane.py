@@ -181,10 +181,11 @@ class Lane:
             return
         if is_taken:
             self.num_delivered_bytes += record.num_bytes
-            self._log(replace(record, arrived_s=parcel.arrival_s))
         else:
             self.num_refused += 1
-            self._log(replace(record, drop=Drop.READER))
+        if self._on_record is not None:
+            fate = {"arrived_s": parcel.arrival_s} if is_taken else {"drop": Drop.READER}
+            self._on_record(replace(record, **fate))
 
     def _log(self, record: Record) -> None:
         if self._on_record is not None:

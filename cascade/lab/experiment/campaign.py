@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import os
 import platform
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ...errors import SettingsError
 from .reading import flat, read_experiment
 from .settings import Experiment, Point
 from .store import Store, digest_of, key_of
-from .trial import run_trial
+from .trial import Outcome, merged, run_edge
 
 __all__ = ["Work", "run_campaign", "works_of"]
 
@@ -49,7 +50,7 @@ def works_of(experiment: Experiment) -> list[Work]:
 def run_campaign(
     file: Path, out: Path, *, jobs: int | None = None, on_progress: Callable[[int, int], None] | None = None
 ) -> int:
-    """Run what is not there yet; returns how many runs that was.
+    """Run what is not there yet; returns how many runs that was. Progress counts edges.
 
     Runs in real time are made one after the other: side by side they would measure each other.
     """
@@ -58,32 +59,66 @@ def run_campaign(
     _keep_file(file, store)
     works = works_of(experiment)
     left = [work for work in works if not store.has(work.number, work.seed, work.key)]
-    num_done = len(works) - len(left)
+    num_all = sum(work.point.load.edges for work in works)
+    num_left = sum(work.point.load.edges for work in left)
     say = on_progress or (lambda done, total: None)
-    say(num_done, len(works))
-    jobs = 1 if experiment.clock == "real" else min(jobs or os.cpu_count() or 1, max(1, len(left)))
-    if jobs == 1:
-        for work in left:
-            _do(work, out)
-            num_done += 1
-            say(num_done, len(works))
-        return len(left)
-    # Spawned, not forked: a fork would inherit whatever threads the caller has.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_do, work, out) for work in left]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                num_done += 1
-                say(num_done, len(works))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    say(num_all - num_left, num_all)
+    jobs = 1 if experiment.clock == "real" else min(jobs or os.cpu_count() or 1, max(1, num_left))
+    for _ in _edges_run(left, jobs, out):
+        num_left -= 1
+        say(num_all - num_left, num_all)
     return len(left)
 
 
+def _edges_run(left: list[Work], jobs: int, out: Path) -> Iterator[None]:
+    """Edge by edge, over processes; a run is kept when its last edge is there."""
+    if jobs == 1:
+        for work in left:
+            parts = []
+            for edge in range(work.point.load.edges):
+                parts.append(_run(work, edge))
+                if edge + 1 == work.point.load.edges:
+                    _keep(work, merged(parts), out)
+                yield
+        return
+    # Spawned, not forked: a fork would inherit whatever threads the caller has.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        places: dict[Future[Outcome | None], tuple[int, int]] = {}
+        for number, work in enumerate(left):
+            if work.point.load.edges == 1:
+                places[pool.submit(_do, work, out)] = number, 0
+            for edge in range(work.point.load.edges) if work.point.load.edges > 1 else ():
+                places[pool.submit(_run, work, edge)] = number, edge
+        ready: dict[int, dict[int, Outcome]] = {}
+        try:
+            while places:
+                done, _ = wait(places, return_when=FIRST_COMPLETED)
+                for future in done:
+                    number, edge = places.pop(future)  # and what it holds, if it was kept
+                    outcome = future.result()
+                    if outcome is not None:
+                        edges = ready.setdefault(number, {})
+                        edges[edge] = outcome
+                        if len(edges) == left[number].point.load.edges:
+                            parts = [edges[edge] for edge in sorted(edges)]
+                            _keep(left[number], merged(parts), out)
+                            del ready[number]
+                    yield
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run(work: Work, edge: int) -> Outcome:
+    return run_edge(work.point, work.seed, edge, clock=work.clock, records=work.records)
+
+
 def _do(work: Work, out: Path) -> None:
-    outcome = run_trial(work.point, work.seed, clock=work.clock, records=work.records)
+    """A run of one edge is kept where it was made."""
+    _keep(work, _run(work, 0), out)
+
+
+def _keep(work: Work, outcome: Outcome, out: Path) -> None:
     about = {
         "key": work.key,
         "settings": flat(work.point),
@@ -93,6 +128,7 @@ def _do(work: Work, out: Path) -> None:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "figures": outcome.figures,
+        "effort": dataclasses.asdict(outcome.effort),
         "digest": digest_of(outcome.lines),
     }
     lines = outcome.lines if work.records != "none" else {}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SettingsError
+from .capacity import draw_capacity
 from .measured import FIGURES, gaps_ms
 from .settings import FigureSettings
 from .store import Run
@@ -158,6 +159,14 @@ def _winners(axes: Axes, figure: FigureSettings, groups: Sequence[Group]) -> Non
     )
 
 
+def _capacity(axes: Axes, figure: FigureSettings, groups: Sequence[Group]) -> None:
+    """Devices that hold a goal; dotted: the fluid model."""
+    curves = _by(figure, groups)
+    draw_capacity(axes, figure.y, curves, [_style(number) for number in range(len(curves))])
+    _finish(axes, figure.y, "load.devices", figure)
+    axes.set(xlabel=f"goal: {AXES.get(figure.y, figure.y)}", ylabel="devices held")
+
+
 def _timeline(axes: Axes, figure: FigureSettings, groups: Sequence[Group]) -> None:
     """One stream's pipeline as lanes: draft steps, messages in flight, passes, and tokens as they came."""
     run = groups[0].runs[0]
@@ -169,14 +178,14 @@ def _timeline(axes: Axes, figure: FigureSettings, groups: Sequence[Group]) -> No
     lanes = ("device drafts", "hints fly up", "edge passes", "commits fly down", "tokens")
     place = {lane: len(lanes) - 1 - number for number, lane in enumerate(lanes)}
     for step in run.lines("steps"):
-        if step["who"] in ("edge", "device-0") and step["began_s"] < end_s:
-            lane = "edge passes" if step["who"] == "edge" else "device drafts"
+        if step["who"] in ("edge", "edge-0", "device-0") and step["began_s"] < end_s:
+            lane = "device drafts" if step["who"] == "device-0" else "edge passes"
             _bar(
                 axes,
                 place[lane],
                 step["began_s"],
                 step["ended_s"],
-                COLOURS[0 if step["who"] == "edge" else 2],
+                COLOURS[2 if step["who"] == "device-0" else 0],
             )
     for message in run.lines("messages"):
         if message["device"] != "device-0" or message["sent_s"] > end_s or not message.get("tokens"):
@@ -214,6 +223,7 @@ _KINDS: dict[str, Callable[[Any, FigureSettings, Sequence[Group]], None]] = {
     "front": _front,
     "winners": _winners,
     "timeline": _timeline,
+    "capacity": _capacity,
 }
 _PAPER = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.9}
 

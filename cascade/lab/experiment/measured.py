@@ -36,7 +36,7 @@ def figures_of(streams: Sequence[Line], tokens: Sequence[Line], steps: Sequence[
     first = [
         1000 * (times[key][0] - stream["began_s"]) for stream in streams if (key := _key(stream)) in times
     ]
-    passes = [step for step in steps if step["who"] == "edge"]
+    passes = [step for step in steps if not step["who"].startswith("device-")]
     last_s = max((t[-1] for t in times.values()), default=0.0)
     began_s = min((stream["began_s"] for stream in streams), default=0.0)
     up, down = (sum(stream[name] for stream in streams) for name in ("bytes_up", "bytes_down"))

@@ -14,6 +14,7 @@ from ...links.conditions import Conditions
 from ...links.profiles import load_profile
 from ...links.traces import load_trace
 from ...settings import check_choice, check_int, check_number
+from ..curves import check_curve, on_curve
 
 __all__ = [
     "Change",
@@ -28,9 +29,10 @@ __all__ = [
 
 POLICIES = ("cloud", "ask-and-wait", "hint-driven", "adaptive")
 OBJECTIVES = tuple(objective.value for objective in Objective)
+ARRIVALS = ("even", "random")
 CLOCKS = ("virtual", "real")
 RECORDS = ("all", "tokens", "none")
-FIGURES = ("lines", "cdf", "timeline", "winners", "front")
+FIGURES = ("lines", "cdf", "timeline", "winners", "front", "capacity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class ModelSettings:
     """Of one row."""
     row_ms: float = 0.0
     """What each further row adds to a pass."""
+    curve_ms: tuple[tuple[float, float], ...] = ()
+    """A measured curve in place of both: [rows, milliseconds of a pass], from narrow to wide."""
     draft_step_ms: float = 5.0
     max_fed_hints: int = 16
 
@@ -53,8 +57,12 @@ class ModelSettings:
         for name in ("pass_ms", "row_ms", "draft_step_ms"):
             check_number(name, getattr(self, name), low=0)
         check_int("max_fed_hints", self.max_fed_hints, low=0)
+        if self.curve_ms:
+            object.__setattr__(self, "curve_ms", check_curve("curve_ms", self.curve_ms))
 
-    def pass_s(self, rows: int) -> float:
+    def pass_s(self, rows: float) -> float:
+        if self.curve_ms:
+            return on_curve(self.curve_ms, rows) / 1000
         return (self.pass_ms + self.row_ms * (rows - 1)) / 1000
 
 
@@ -127,12 +135,18 @@ class LoadSettings:
     """`[load]`: who asks for what."""
 
     devices: int = 1
+    edges: int = 1
+    """Each with devices of its own that take no notice of the others: device n is at edge n modulo edges."""
     streams: int = 1
     """Of each device, one after the other."""
     tokens: int = 200
     """Of each stream."""
+    seconds: float = 0.0
+    """The run is over then; until then each device streams text after text. 0: `streams` each."""
     arrivals_s: float = 0.0
-    """The devices come one by one, evenly spread over this."""
+    """The devices come one by one, spread over this."""
+    arrival: str = "even"
+    """`random`: at moments drawn from all of it, as people come who know nothing of each other."""
     think_s: float = 0.0
     """Mean pause between two streams of a device, exponential."""
 
@@ -140,6 +154,13 @@ class LoadSettings:
         check_int("devices", self.devices, low=1)
         check_int("streams", self.streams, low=1)
         check_int("tokens", self.tokens, low=1)
+        check_int("edges", self.edges, low=1)
+        if self.edges > self.devices:
+            raise SettingsError("edges", f"{self.edges} are more than the {self.devices} devices")
+        check_number("seconds", self.seconds, low=0)
+        if self.seconds and self.arrivals_s >= self.seconds:
+            raise SettingsError("arrivals_s", f"must end before the run does, at {self.seconds:g} s")
+        check_choice("arrival", self.arrival, ARRIVALS)
         check_number("arrivals_s", self.arrivals_s, low=0)
         check_number("think_s", self.think_s, low=0)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SettingsError
+from .effort import Effort
 from .reading import flat
 from .settings import Point
 
@@ -36,6 +37,8 @@ class Run:
     seed: int
     figures: Mapping[str, float]
     digest: str
+    effort: Effort
+    """What it took to make it."""
 
     def lines(self, kind: str) -> list[dict[str, Any]]:
         return read_lines(self.folder / f"{kind}.jsonl")
@@ -87,9 +90,16 @@ class Store:
             try:
                 about = json.loads(path.read_text(encoding="utf-8"))
                 found.append(
-                    Run(path.parent, about["settings"], about["seed"], about["figures"], about["digest"])
+                    Run(
+                        path.parent,
+                        about["settings"],
+                        about["seed"],
+                        about["figures"],
+                        about["digest"],
+                        Effort(**about["effort"]),
+                    )
                 )
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 raise SettingsError("run", f"{path} cannot be read: {error!r}; delete its folder") from None
         if not found:
             raise SettingsError(

@@ -1,9 +1,14 @@
-"""One run: a point of an experiment with one seed, by the whole library, in virtual or in real time."""
+"""One run: a point of an experiment with one seed, by the whole library, in virtual or in real time.
+
+Edges know nothing of each other, and neither do their devices: a run of many edges is as many runs of one,
+each of which may have a process of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,18 +17,20 @@ from typing import Any, Protocol
 
 from ...device import Device
 from ...edge import EdgeServer, EdgeSettings
+from ...events import Source
 from ...links import precise
 from ...links.base import Dialer, Link
 from ...links.urls import dialer_for
-from ...models.runner import PacedRunner, constant_cost
+from ...models.runner import PacedRunner, Runner, constant_cost
 from ...models.synthetic import BetaAgreement, SyntheticDraft, SyntheticTarget
 from ...testing import Conditions, EmulatedLink, MemoryListener, run_virtual
 from ...wire import Codec
+from .effort import Effort
 from .measured import figures_of
 from .recording import RecordedLink, RecordedListener, RecordedRunner, Recorder
 from .settings import LinkSettings, Point
 
-__all__ = ["Outcome", "run_trial"]
+__all__ = ["Outcome", "merged", "run_edge", "run_trial"]
 
 LIMIT_S = 100_000.0
 """Of virtual time: a run that takes longer hangs."""
@@ -41,34 +48,58 @@ class Outcome:
 
     figures: dict[str, float]
     lines: dict[str, list[dict[str, Any]]]
+    effort: Effort
+    """What it took to run it."""
 
 
 def run_trial(point: Point, seed: int, *, clock: str = "virtual", records: str = "all") -> Outcome:
-    """Run one point with one seed to its end."""
-    trial = _Trial(point, seed, has_messages=records == "all")
+    """Run one point with one seed to its end, edge by edge."""
+    edges = range(point.load.edges)
+    return merged([run_edge(point, seed, edge, clock=clock, records=records) for edge in edges])
+
+
+def run_edge(point: Point, seed: int, edge: int, *, clock: str = "virtual", records: str = "all") -> Outcome:
+    """Run one of a point's edges with its devices."""
+    trial = _Trial(point, seed, edge, records=records)
     if clock == "virtual":
         return run_virtual(trial.run(_in_memory), limit_s=LIMIT_S)
     return precise.run(trial.run(_over_sockets))
 
 
+def merged(edges: list[Outcome]) -> Outcome:
+    """What the edges of one run make together, in their order."""
+    if len(edges) == 1:
+        return edges[0]
+    lines: dict[str, list[dict[str, Any]]] = {kind: [] for kind in edges[0].lines}
+    for outcome in edges:
+        for kind, some in outcome.lines.items():
+            lines[kind] += some
+    figures = figures_of(lines["streams"], lines["tokens"], lines["steps"])
+    return Outcome(figures, lines, Effort.of_all(outcome.effort for outcome in edges))
+
+
 class _Trial:
-    def __init__(self, point: Point, seed: int, *, has_messages: bool) -> None:
+    def __init__(self, point: Point, seed: int, edge: int, *, records: str) -> None:
         self._point = point
         self._seed = seed
+        self._edge = edge
+        self._before = Effort.so_far()
         self._target = SyntheticTarget(seed=seed)
         self.up, self.down = point.link.conditions()  # reads files, so before the loop runs
-        self.recorder = Recorder(Codec(self._target.vocab_size), has_messages=has_messages)
+        self.recorder = Recorder(Codec(self._target.vocab_size), has_messages=records == "all")
+        self._has_draft_steps = records != "none"  # no figure needs them, and they are many
         self.changes: list[Changing] = []
         """How to change the conditions of every link there is."""
 
     async def run(self, wires: Callable[[_Trial, EdgeServer], Any]) -> Outcome:
         models, load = self._point.models, self._point.load
         self.recorder.begin()
-        runner = RecordedRunner(PacedRunner(models.pass_s), self.recorder, "edge")
-        settings = EdgeSettings(max_fed_hints=models.max_fed_hints)
-        edge = EdgeServer.of(self._target, runner, settings=settings)
+        name = "edge" if load.edges == 1 else f"edge-{self._edge}"
+        runner = RecordedRunner(PacedRunner(models.pass_s), self.recorder, name)
+        numbers = range(self._edge, load.devices, load.edges)
+        edge = EdgeServer.of(self._target, runner, settings=self._edge_settings(len(numbers)))
         async with edge, wires(self, edge) as dial, self._drifting(), asyncio.TaskGroup() as group:
-            for number in range(load.devices):
+            for number in numbers:
                 group.create_task(self._device(number, dial))
         recorder = self.recorder
         figures = figures_of(recorder.streams, recorder.tokens, recorder.steps)
@@ -78,7 +109,17 @@ class _Trial:
             "steps": recorder.steps,
             "messages": recorder.messages,
         }
-        return Outcome(figures, lines)
+        return Outcome(figures, lines, self._before.spent(len(recorder.tokens)))
+
+    def _edge_settings(self, num_devices: int) -> EdgeSettings:
+        """The defaults, with room for all: what is asked is how long they take, not whom it would refuse."""
+        usual = EdgeSettings()
+        return EdgeSettings(
+            max_fed_hints=self._point.models.max_fed_hints,
+            max_links=max(usual.max_links, num_devices),
+            max_sessions=max(usual.max_sessions, 2 * num_devices),
+            max_waiting=max(usual.max_waiting, num_devices),
+        )
 
     @property
     def link(self) -> LinkSettings:
@@ -90,22 +131,34 @@ class _Trial:
     async def _device(self, number: int, dial: Callable[[int], Dialer]) -> None:
         models, load = self._point.models, self._point.load
         dice = random.Random(f"{self._seed} {number}")
-        await asyncio.sleep(load.arrivals_s * number / load.devices)
+        await asyncio.sleep(self._arrival_s(number))
         agreement: float | BetaAgreement = models.agreement
         if models.concentration:
             agreement = BetaAgreement(mean=models.agreement, concentration=models.concentration)
         draft = SyntheticDraft(self._target, agreement=agreement, seed=self._seed + 1)
-        runner = RecordedRunner(
-            PacedRunner(constant_cost(models.draft_step_ms / 1000)), self.recorder, name_of(number)
-        )
+        runner: Runner = PacedRunner(constant_cost(models.draft_step_ms / 1000))
+        if self._has_draft_steps:
+            runner = RecordedRunner(runner, self.recorder, name_of(number))
         seed = self._seed * 100_003 + number
         async with Device(
             [dial(number)], draft=draft, runner=runner, identity=name_of(number), seed=seed
         ) as device:
-            for turn in range(load.streams):
+            for turn in itertools.count() if load.seconds else range(load.streams):
                 if turn and load.think_s:
                     await asyncio.sleep(dice.expovariate(1 / load.think_s))
+                if self._is_over(self.recorder.now_s()):
+                    break
                 await self._stream(device, number, turn)
+
+    def _arrival_s(self, number: int) -> float:
+        load = self._point.load
+        if load.arrival == "random":
+            return random.Random(f"{self._seed} arrival {number}").uniform(0, load.arrivals_s)
+        return load.arrivals_s * number / load.devices
+
+    def _is_over(self, time_s: float) -> bool:
+        """Has the run had all the seconds that it was given?"""
+        return 0 < self._point.load.seconds <= time_s
 
     async def _stream(self, device: Device, number: int, turn: int) -> None:
         prompt = [1 + (self._seed + number) % 60, 1 + number // 60 % 60, 1 + turn % 60]
@@ -114,24 +167,33 @@ class _Trial:
         stream = device.stream(
             prompt, max_new_tokens=self._point.load.tokens, policy=self._point.policy.policy()
         )
+        num_tokens = num_hinted = 0
         async for token in stream:
+            time_s = self.recorder.since(token.time_s)
+            if self._is_over(time_s):
+                stream.cancel()
+                break
+            num_tokens += 1
+            num_hinted += token.source is Source.HINTED
             line: dict[str, Any] = {
                 **about,
                 "position": token.position,
                 "id": token.id,
                 "source": token.source.value,
-                "time_s": self.recorder.since(token.time_s),
+                "time_s": time_s,
             }
             if token.agreement is not None:
                 line["agreement"] = round(token.agreement, 6)
             self.recorder.tokens.append(line)
+        if not num_tokens:
+            return  # it was asked for too late
         summary = stream.summary
         self.recorder.streams.append(
             {
                 **about,
                 "began_s": began_s,
-                "num_tokens": summary.num_tokens,
-                "num_hinted": summary.num_hinted,
+                "num_tokens": num_tokens,
+                "num_hinted": num_hinted,
                 "num_drafted": summary.num_drafted,
                 "bytes_up": summary.bytes_up,
                 "bytes_down": summary.bytes_down,
