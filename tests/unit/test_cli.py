@@ -31,6 +31,7 @@ COMMANDS: list[list[str]] = [
     ["models", "info"],
     ["serve"],
     ["lab"],
+    ["lab", "fluid"],
     ["lab", "check"],
     ["lab", "compare"],
     ["lab", "list"],
