@@ -19,6 +19,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 FIGURES = ROOT / "docs" / "bench" / "design.json"
+REAL_FIGURES = ROOT / "docs" / "bench" / "pair.json"
+"""Of real models; shown where they are stored."""
 PICTURE = ROOT / "docs" / "first-screen.svg"
 BETWEEN = re.compile(r"(?<=<!-- by tools/first_screen.py -->\n).*?(?=<!-- end -->)", re.DOTALL)
 WIDTH = 120
@@ -33,6 +35,11 @@ and R = 100 ms {patient[passes_per_token]:.2f} passes of the edge per token in p
 time, so these figures are exact and the same on any machine; {figures[runs]} runs of {figures[tokens]}
 tokens a cell. `{command}`, {day}, {on}; all of it is in [docs/bench/design.json](docs/bench/design.json).
 The picture has the lines of agreement 0.8 (`--plot FILE`).
+""".strip()
+REAL = """
+**With real models**, milliseconds per token at temperature 0, plain streaming and hint-driven: {cells}. The
+bundled pair, whose draft is right {agreement:.0%} of the time; edge and device with a core each.
+`{command}`, {day}, {on}: [docs/bench/pair.json](docs/bench/pair.json).
 """.strip()
 
 SHOWN = (
@@ -64,8 +71,22 @@ def table(stored: dict[str, Any]) -> str:
         lines.append(f"| {agreement} | {name} | " + " | ".join(shown) + " |")
     figures_of = {"eager": cells["0.8", "hint-driven", 100], "patient": cells["0.8", "patient", 100]}
     about = ABOUT.format(**figures_of, **stored, day=stored["date"][:10], on=hardware(stored))
+    if REAL_FIGURES.is_file():
+        about += "\n\n" + real(json.loads(REAL_FIGURES.read_text(encoding="utf-8")))
     paragraphs = [textwrap.fill(text, WIDTH, break_on_hyphens=False) for text in about.split("\n\n")]
     return "\n".join(lines) + "\n\n" + "\n\n".join(paragraphs) + "\n"
+
+
+def real(stored: dict[str, Any]) -> str:
+    """What the bundled pair does in real time."""
+    rows = [row for row in stored["figures"]["grid"] if row["temperature"] == 0]
+    cells = [
+        f"{row['cloud_ms_per_token']:.0f} and {row['hint_driven_ms_per_token']:.0f} at R = {row['rtt_ms']} ms"
+        for row in rows
+    ]
+    agreement = sum(row["agreement"] for row in rows) / len(rows)
+    day, on = stored["date"][:10], hardware(stored)
+    return REAL.format(cells=", ".join(cells), agreement=agreement, command=stored["command"], day=day, on=on)
 
 
 def hardware(stored: dict[str, Any]) -> str:

@@ -25,7 +25,11 @@ SAYS: Mapping[str, tuple[str, ...]] = {
     ),
     "latency_experiment": ("plain streaming             50.1    50.1    50.1    50.1", "hint-driven"),
     "lossy_link": ("600 virtual seconds", "% lost"),
-    "offline_notes": ("You sYidY CalY", "[0 bytes sent]"),
+    "offline_notes": (
+        "alone: You sYidY CalY",
+        "You said: Call Ada about the boat   [34 tokens without an edge]",
+        "You said: A bench by the pond   [0 tokens without an edge]",
+    ),
     "openai_client": ("You said: Why is the sky blue?", "'hinted': "),
     "own_draft": ("You said: Thank you for your order. It has been sent", "tokens were guessed"),
     "own_link": ("You said: Hello over a socket",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ import first_screen
 import pytest
 
 from cascade.cli import main as cascade
+from cascade.device import Policy
 from cascade.lab.design_plot import plot_design
+from cascade.lab.simulation import Setting, simulate
 
 from .pages import ROOT
 
@@ -69,6 +72,22 @@ def test_a_picture_of_other_figures_would_be_seen(
     assert first_screen.digest(stored) in picture.read_text(encoding="utf-8")
 
 
+def test_real_figures_are_shown_once_they_are_stored(
+    readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = json.loads(first_screen.FIGURES.read_text(encoding="utf-8"))
+    row = {"rtt_ms": 50, "temperature": 0, "cloud_ms_per_token": 31.6, "hint_driven_ms_per_token": 24.4}
+    rows = [{**row, "agreement": 0.613}, {**row, "temperature": 0.8, "agreement": 0.2}]
+    real = tmp_path / "pair.json"
+    real.write_text(json.dumps({**stored, "command": "cascade bench pair", "figures": {"grid": rows}}))
+    monkeypatch.setattr(first_screen, "REAL_FIGURES", real)
+    sys.argv.append("--write")
+    assert first_screen.main() == 0
+    text = " ".join(readme.read_text(encoding="utf-8").split())
+    assert "plain streaming and hint-driven: 32 and 24 at R = 50 ms. The bundled pair" in text
+    assert "right 61% of the time" in text
+
+
 def test_a_benchmark_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,3 +117,27 @@ def test_a_folder_that_cannot_be_is_said_before_the_work(
         cascade(["bench", "design", "--out", str(tmp_path / "file" / "folder")])
     assert ended.value.code == 2
     assert "cannot make" in capsys.readouterr().err
+
+
+def test_what_is_stored_is_what_the_code_gives() -> None:
+    """One cell of the table, to the millisecond that is shown."""
+    stored = json.loads(first_screen.FIGURES.read_text(encoding="utf-8"))["figures"]
+    (cell,) = (
+        cell
+        for cell in stored["cells"]
+        if (cell["agreement"], cell["policy"], cell["rtt_ms"]) == (0.8, "hint-driven", 100)
+    )
+    times_ms = [
+        simulate(
+            Setting(
+                agreement=0.8,
+                rtt_s=0.1,
+                policy=Policy.hint_driven(),
+                num_tokens=stored["tokens"],
+                rotation=number / stored["runs"],
+            )
+        ).summary.time_per_token_s
+        * 1000
+        for number in range(stored["runs"])
+    ]
+    assert statistics.fmean(times_ms) == pytest.approx(cell["ms_per_token"], abs=0.5)
