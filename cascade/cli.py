@@ -18,6 +18,7 @@ import typer
 from . import __version__
 from .apps import (
     broker,
+    chat_command,
     demo_command,
     edges,
     gateway_command,
@@ -136,6 +137,7 @@ def bench(
 
 
 app.command()(broker.broker)
+app.command()(chat_command.chat)
 app.command()(edges.edges)
 app.command()(gateway_command.gateway)
 app.command()(link_command.link)

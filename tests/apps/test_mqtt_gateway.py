@@ -448,7 +448,7 @@ CASCADE = (sys.executable, "-m", "cascade.cli", "mqtt-gateway")
         (["--mqtt", "mqtt://a:b@127.0.0.1:1"], "cannot reach an MQTT broker at mqtt://127.0.0.1:1: "),
         (["--mqtt", "127.0.0.1"], "must be mqtt://host:port"),
         (["--mqtt", "mqtt://a:b@127.0.0.1:1", "--edge", "ftp://x"], "begins with none of"),
-        (["--mqtt", "mqtt://a:b@127.0.0.1:1", "--draft", "none"], "tokenizer: is needed with --draft none"),
+        (["--mqtt", "mqtt://a:b@127.0.0.1:1", "--ca", "/nowhere.pem"], "ca: cannot use /nowhere.pem"),
     ],
 )
 async def test_what_cannot_be_is_one_line(arguments: list[str], why: str) -> None:

@@ -21,6 +21,7 @@ COMMANDS: list[list[str]] = [
     ["demo"],
     ["bench"],
     ["broker"],
+    ["chat"],
     ["edges"],
     ["gateway"],
     ["link"],

@@ -14,6 +14,7 @@ from aiohttp import web
 from ...device import Device
 from ...errors import CascadeError
 from ...links.listening import cannot_listen
+from ..waiting import tokens_or_silence
 from .access import Access
 from .bodies import read_json
 from .failures import ApiError, as_api_error, error_response
@@ -23,7 +24,7 @@ from .page_routes import page_routes
 from .replies import Reply
 from .requests import Ask, read_chat, read_completion
 from .shaping import ShapedLink
-from .streaming import check_whole, send_events, tokens_or_silence
+from .streaming import check_whole, send_events
 from .turns import Turns
 
 __all__ = ["Gateway"]
