@@ -27,6 +27,7 @@ from .apps import (
     model_commands,
     mqtt_gateway_command,
     serve_command,
+    top_command,
 )
 from .errors import CascadeError
 
@@ -143,6 +144,7 @@ app.command()(gateway_command.gateway)
 app.command()(link_command.link)
 app.command()(mqtt_gateway_command.mqtt_gateway)
 app.command()(serve_command.serve)
+app.command()(top_command.top)
 app.command()(model_commands.distill)
 app.add_typer(model_commands.models)
 app.add_typer(lab_commands.lab)

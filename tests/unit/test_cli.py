@@ -31,6 +31,7 @@ COMMANDS: list[list[str]] = [
     ["models", "fetch"],
     ["models", "info"],
     ["serve"],
+    ["top"],
     ["lab"],
     ["lab", "fluid"],
     ["lab", "check"],
