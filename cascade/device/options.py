@@ -34,6 +34,7 @@ class StreamOptions(TypedDict, total=False):
     on_disconnect: OnDisconnect
     offline_after_s: float
     revisions: bool
+    logprobs: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,13 @@ class StreamSettings:
     """There is no edge when nothing was heard of one for so long."""
     revisions: bool = False
     """Provisional tokens that the edge would not have said are withdrawn when it is back. Else they stand."""
+    logprobs: bool = False
+    """Tokens come with the log-probability that the target gave them. Of lossless streams only."""
 
     def __post_init__(self) -> None:
+        if self.logprobs and (self.quality < 1 or self.on_disconnect != "wait"):
+            text = "are of the target's own tokens only; ask with quality=1 and on_disconnect='wait'"
+            raise SettingsError("logprobs", text)
         check_number("quality", self.quality, low=0.5, high=1)
         if self.threshold is not None:
             check_number("threshold", self.threshold, low=0, high=1)

@@ -174,8 +174,9 @@ class Gateway:
                 send_timeout_s=options.send_timeout_s,
             )
         async with contextlib.aclosing(items):
-            async for _token in items:
-                pass
+            async for token in items:
+                if token is not None:
+                    reply.note(token)
         check_whole(stream)
         return web.json_response(reply.whole())
 
@@ -193,6 +194,7 @@ class Gateway:
             stop=ask.stop,
             policy=ask.policy,
             quality=ask.quality,
+            logprobs=ask.has_logprobs,
         )
 
     def _model_object(self) -> dict[str, Any]:
