@@ -56,7 +56,7 @@ async def _wait_until_taken(
         if done:
             return
         if loop.time() >= until_s:
-            raise LinkClosed(f"none answered within {timeout_s:g} s" + (f" ({why()})" if why() else ""))
+            raise LinkClosed(f"no edge answered within {timeout_s:g} s" + (f" ({why()})" if why() else ""))
 
 
 async def _next(tokens: AsyncIterator[Token]) -> Token | None:

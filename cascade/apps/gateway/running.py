@@ -9,6 +9,7 @@ import os
 import sys
 from contextlib import AsyncExitStack
 
+from ...links.listening import check_port
 from ...links.profiles import Profile
 from ..device_options import DeviceOptions, open_device
 from ..signals import ENDING, on_signals
@@ -35,6 +36,7 @@ def main(
     )
     if not keys and not options.is_local:
         log.warning("whoever reaches %s may ask; --keys FILE lets in whom you know", options.host)
+    check_port(options.host, options.port)
     return asyncio.run(_run(device, options, keys=keys, profile=profile, json_output=json_output))
 
 
