@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import SettingsError
+from ..settings import check_int
+
 if TYPE_CHECKING:
     from ..device import Device
     from ..links.base import Dialer
@@ -97,16 +100,24 @@ class DeviceOptions:
     """A device as the command line has it."""
 
     edges: tuple[str, ...]
+    """Addresses, the best first."""
     draft: str = BUNDLED_DRAFT
     """A bundled name or a folder; `suffix`; or `none`: plain streaming."""
     tokenizer: str = ""
     """A folder or a bundled name, for a device whose draft brings none."""
     identity: str = "device"
+    """Who the device is, at the edge."""
     token: str = ""
+    """What proves it."""
     ca: Path | None = None
     """Of the edges, or their broker, where their certificates are of no public CA."""
     num_threads: int = 1
     """For the draft model."""
+
+    def __post_init__(self) -> None:
+        check_int("threads", self.num_threads, low=1)
+        if not self.edges:
+            raise SettingsError("edge", f"name at least one, such as {NEAR_EDGE}")
 
 
 @contextlib.asynccontextmanager

@@ -42,10 +42,15 @@ class StreamSettings:
     """How one answer is made."""
 
     max_new_tokens: int
+    """Where the answer ends at the latest."""
     temperature: float = 0.0
+    """0 takes the likeliest token; higher is more varied."""
     top_k: int = 0
+    """Only the k likeliest tokens may be picked; 0 is off."""
     top_p: float = 1.0
+    """Only the likeliest tokens, until they hold this much of the probability; 1 is off."""
     min_p: float = 0.0
+    """Only tokens at least this likely, measured by the likeliest; 0 is off."""
     seed: int | None = None
     """The same seed gives the same text. None: the device draws one."""
     stop: str | Sequence[str] = ()
