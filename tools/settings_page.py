@@ -21,8 +21,8 @@ INTRODUCTION = """\
 # Settings
 
 Everything that can be set, with its default, written by `make docs` from the code. It is checked when it is
-made: a value out of range raises `SettingsError`, which names the field. The options of the command line are in
-[commands.md](commands.md).
+made: a value out of range raises `SettingsError`, which names the field. The options of the command line are
+in [commands.md](commands.md).
 """
 
 SECTIONS: tuple[tuple[str, str, str], ...] = (
