@@ -281,9 +281,14 @@ def test_what_a_model_says_does_not_steer_the_terminal() -> None:
 
 SMALL = "smollm2-135m-draft"
 """The draft as its own target: it comes with the package, so nothing is fetched."""
+OWN_THE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+"""Then Ctrl-C that is typed there reaches the program."""
 
 
-async def test_a_person_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_person_at_a_terminal() -> None:
     """A question, Ctrl-C in its answer, the facts, Ctrl-C once more; the terminal is as it was."""
     async with Commands() as commands:
         edge = await commands.start(
@@ -291,11 +296,10 @@ async def test_a_person_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         ours, theirs = pty.openpty()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cascade.cli", "chat", "--edge", edge["link"]),
+            *(sys.executable, "-c", OWN_THE_TERMINAL, "-m", "cascade.cli", "chat", "--edge", edge["link"]),
             *("--tokens", "2000", "--temperature", "0"),
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
-            preexec_fn=_own_the_terminal,
         )  # fmt: skip
         os.close(theirs)
         terminal = Terminal(ours)
@@ -317,13 +321,6 @@ async def test_a_person_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
                 process.kill()
                 await process.wait()
             terminal.close()
-
-
-def _own_the_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class Terminal:
