@@ -44,15 +44,16 @@ check: $(DEV) ## lint, format, types, import arrows, docs
 	@echo "== import-linter: the arrows between rooms"
 	@$(BIN)/lint-imports --no-cache --no-logo > $(VENV)/arrows.log 2>&1 || { cat $(VENV)/arrows.log; exit 1; }
 	@grep "^Contracts: " $(VENV)/arrows.log
-	@echo "== docs: snippets run, commands parse, help texts are up to date"
-	@$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_doc_commands.py
+	@echo "== docs: snippets run, commands parse, references are up to date"
+	@$(BIN)/python -m pytest -q tests/unit/test_docs.py tests/unit/test_doc_commands.py tests/unit/test_settings_page.py
 
 format: $(DEV) ## format the code and sort its imports
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-docs: $(DEV) ## bring the reference of the command line, and the first screen, up to date
+docs: $(DEV) ## bring the references of command line and settings, and the first screen, up to date
 	@$(BIN)/python tools/help_texts.py --write
+	@$(BIN)/python tools/settings_page.py --write
 	@$(BIN)/python tools/first_screen.py --write
 
 bench: $(DEV) ## measure this machine, briefly; figures with date, command and hardware go to BENCH

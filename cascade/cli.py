@@ -18,6 +18,7 @@ import typer
 from . import __version__
 from .apps import (
     broker,
+    chat_command,
     demo_command,
     edges,
     gateway_command,
@@ -26,6 +27,7 @@ from .apps import (
     model_commands,
     mqtt_gateway_command,
     serve_command,
+    top_command,
 )
 from .errors import CascadeError
 
@@ -136,11 +138,13 @@ def bench(
 
 
 app.command()(broker.broker)
+app.command()(chat_command.chat)
 app.command()(edges.edges)
 app.command()(gateway_command.gateway)
 app.command()(link_command.link)
 app.command()(mqtt_gateway_command.mqtt_gateway)
 app.command()(serve_command.serve)
+app.command()(top_command.top)
 app.command()(model_commands.distill)
 app.add_typer(model_commands.models)
 app.add_typer(lab_commands.lab)

@@ -38,6 +38,8 @@ class Token:
     where it had guessed nothing."""
     is_provisional: bool = False
     """Decided by the device for want of an edge, outside of every promise."""
+    logprob: float | None = None
+    """What the target gave it, without temperature and cuts, where the stream asked for `logprobs`."""
 
     def __str__(self) -> str:
         return self.text

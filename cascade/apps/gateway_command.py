@@ -7,41 +7,32 @@ from typing import Annotated
 
 import typer
 
+from .device_options import (
+    BUNDLED_DRAFT,
+    NEAR_EDGE,
+    CaOption,
+    DeviceOptions,
+    DraftOption,
+    IdentityOption,
+    ThreadsOption,
+    TokenizerOption,
+    TokenOption,
+    edge_option,
+)
+
 __all__ = ["gateway"]
 
 
 def gateway(
-    edge: Annotated[
-        list[str],
-        typer.Option(
-            metavar="URL",
-            envvar="CASCADE_EDGE",
-            help="An edge: ws://host:port, mqtt://user:password@broker/edge; again for the next best.",
-        ),
-    ],
+    edge: Annotated[list[str], edge_option()] = [NEAR_EDGE],  # noqa: B006 -- typer copies it
     http: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
     ] = "127.0.0.1:8000",
-    draft: Annotated[
-        str,
-        typer.Option(
-            metavar="REF",
-            help="A bundled name or a folder; 'suffix', without torch; 'none': plain streaming.",
-        ),
-    ] = "smollm2-135m-draft",
-    tokenizer: Annotated[
-        str,
-        typer.Option(metavar="REF", help="With 'suffix' and 'none', a folder that has the edge's tokenizer."),
-    ] = "",
-    identity: Annotated[
-        str, typer.Option(metavar="NAME", help="Who this device is, at the edge.")
-    ] = "gateway",
-    token: Annotated[
-        str,
-        typer.Option(
-            metavar="TOKEN", envvar="CASCADE_TOKEN", help="What proves it; best in the environment."
-        ),
-    ] = "",
+    draft: DraftOption = BUNDLED_DRAFT,
+    tokenizer: TokenizerOption = "",
+    identity: IdentityOption = "gateway",
+    token: TokenOption = "",
+    ca: CaOption = None,
     keys: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Answer only who sends one of these API keys, one a line."),
@@ -58,7 +49,7 @@ def gateway(
     ] = "",
     max_streams: Annotated[int, typer.Option(min=1, max=256, help="Answers at a time; more wait.")] = 8,
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that wait; more get status 429.")] = 32,
-    threads: Annotated[int, typer.Option(min=1, help="Threads for the draft model.")] = 1,
+    threads: ThreadsOption = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print where it listens as JSON.")] = False,
 ) -> None:
     """Answer OpenAI's clients on this machine, and a chat page, with an edge behind it.
@@ -76,7 +67,7 @@ def gateway(
     from ..links.profiles import load_profile
     from .gateway.access import read_keys
     from .gateway.options import GatewayOptions
-    from .gateway.running import DeviceOptions, main
+    from .gateway.running import main
     from .serving.options import parse_address
 
     host, port = parse_address(http)
@@ -89,8 +80,8 @@ def gateway(
             tokenizer=tokenizer,
             identity=identity,
             token=token,
+            ca=ca,
             num_threads=threads,
-            profile=load_profile(profile) if profile else None,
         ),
         GatewayOptions(
             host=host,
@@ -100,6 +91,7 @@ def gateway(
             max_streams=max_streams,
             max_waiting=max_waiting,
         ),
+        profile=load_profile(profile) if profile else None,
         keys=(*known, *(key.strip() for key in named.split(",") if key.strip())),
         json_output=as_json,
     )

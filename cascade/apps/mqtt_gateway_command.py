@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from .device_options import (
+    BUNDLED_DRAFT,
+    CaOption,
+    DeviceOptions,
+    DraftOption,
+    ThreadsOption,
+    TokenizerOption,
+    TokenOption,
+    edge_option,
+)
+
 __all__ = ["mqtt_gateway"]
 
 
@@ -19,10 +30,7 @@ def mqtt_gateway(
             help="The broker where things ask: mqtt://user:password@host:port, or mqtts:// for TLS.",
         ),
     ],
-    mqtt_ca: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="With mqtts://, the CA that the broker's certificate is of."),
-    ] = None,
+    ca: CaOption = None,
     name: Annotated[
         str,
         typer.Option(
@@ -30,34 +38,11 @@ def mqtt_gateway(
             help="What things call this gateway; by default its account's name at the broker, or 'gateway'.",
         ),
     ] = "",
-    edge: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL",
-            envvar="CASCADE_EDGE",
-            help="An edge: ws://host:port, mqtt://user:password@broker/edge; again for the next best. "
-            "By default any edge at the same broker.",
-        ),
-    ] = None,
-    draft: Annotated[
-        str,
-        typer.Option(
-            metavar="REF",
-            help="A bundled name or a folder; 'suffix', without torch; 'none': plain streaming.",
-        ),
-    ] = "smollm2-135m-draft",
-    tokenizer: Annotated[
-        str,
-        typer.Option(metavar="REF", help="With 'suffix' and 'none', a folder that has the edge's tokenizer."),
-    ] = "",
-    token: Annotated[
-        str,
-        typer.Option(
-            metavar="TOKEN",
-            envvar="CASCADE_TOKEN",
-            help="What proves at the edge who we are; best in the environment.",
-        ),
-    ] = "",
+    edge: Annotated[list[str] | None, edge_option(" By default any edge at the same broker.")] = None,
+    draft: DraftOption = BUNDLED_DRAFT,
+    tokenizer: TokenizerOption = "",
+    token: TokenOption = "",
+    threads: ThreadsOption = 1,
     queue: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep questions here until they are answered, over a restart."),
@@ -85,14 +70,19 @@ def mqtt_gateway(
     from .mqtt_gateway.main import main
     from .mqtt_gateway.settings import GatewaySettings
 
+    name = name or account_in(mqtt) or "gateway"
     code = main(
         mqtt,
-        name=name or account_in(mqtt) or "gateway",
-        edges=edge or [mqtt],
-        draft=draft,
-        tokenizer=tokenizer,
-        token=token,
-        mqtt_ca=mqtt_ca,
+        name,
+        DeviceOptions(
+            edges=tuple(edge or [mqtt]),
+            draft=draft,
+            tokenizer=tokenizer,
+            identity=name,
+            token=token,
+            ca=ca,
+            num_threads=threads,
+        ),
         queue=queue,
         settings=GatewaySettings(
             num_at_once=at_once,

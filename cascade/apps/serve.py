@@ -6,13 +6,12 @@ import asyncio
 import json
 import logging
 import os
-import socket
 import sys
 from collections.abc import Coroutine
 from typing import Any
 
 from ..edge import BatchEngine
-from ..links.listening import cannot_listen
+from ..links.listening import check_port
 from ..models.base import LanguageModel
 from ..models.runner import PacedRunner, Runner, ThreadRunner
 from ..models.synthetic import SyntheticTarget
@@ -47,7 +46,7 @@ def main(
     """Serve until told to stop; returns the exit code."""
     _set_up_logging()
     _raise_file_limit()
-    _check_port(options.host, options.port)  # loading may take a minute: say at once that it is in vain
+    check_port(options.host, options.port)  # loading may take a minute: say at once that it is in vain
     if options.is_open and not options.host.startswith(LOOPBACK):
         log.warning("whoever reaches %s may use this edge; --tokens FILE lets in whom you know", options.host)
     model, runner = _open(ref, dtype=dtype, exact=exact, num_threads=num_threads)
@@ -160,11 +159,3 @@ def _raise_file_limit() -> None:
         return
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _check_port(host: str, port: int) -> None:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise cannot_listen(host, port, error) from None

@@ -8,7 +8,7 @@ vectors for other languages.
 from .agreement import agreed_prefix, lenient_prefix
 from .drafting import chance_of_all, one_more
 from .noise import gumbel, hash_u32
-from .sampler import pick, pick_rows, probabilities, score_of, scores
+from .sampler import log_probability, pick, pick_rows, probabilities, score_of, scores
 from .sampling import Sampling
 from .stopping import Finish, cut
 
@@ -21,6 +21,7 @@ __all__ = [
     "gumbel",
     "hash_u32",
     "lenient_prefix",
+    "log_probability",
     "one_more",
     "pick",
     "pick_rows",

@@ -22,7 +22,16 @@ from .dense import greedy_dense, pick_dense
 from .race import noisy_scores, winner
 from .sampling import Sampling
 
-__all__ = ["as_numpy", "pick", "pick_rows", "pick_rows_torch", "probabilities", "score_of", "scores"]
+__all__ = [
+    "as_numpy",
+    "log_probability",
+    "pick",
+    "pick_rows",
+    "pick_rows_torch",
+    "probabilities",
+    "score_of",
+    "scores",
+]
 
 _DENSE_PLAIN = 4096
 _DENSE_CUT = 512
@@ -148,6 +157,13 @@ def probabilities(logits: Any, sampling: Sampling) -> npt.NDArray[np.float64]:
     weight = np.exp((values - values.max()) / sampling.temperature)
     found[ids] = weight / weight.sum()
     return found
+
+
+def log_probability(logits: Any, token: int) -> float:
+    """Of one token of one row [V], as the model has it: no temperature, no cuts. At most 0."""
+    row = _checked_row(logits).astype(np.float64)
+    largest = row.max()
+    return min(0.0, float(row[token] - largest - np.log(np.exp(row - largest).sum())))
 
 
 def _greedy(logits: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

@@ -130,6 +130,7 @@ class AnswerStream(abc.ABC):
         source: Source,
         now_s: float,
         agreement: float | None = None,
+        logprob: float | None = None,
         *,
         is_provisional: bool = False,
     ) -> None:
@@ -140,7 +141,7 @@ class AnswerStream(abc.ABC):
         text = self._text.add(token, is_last=is_stop or is_full)
         self._tally.count_token(source, now_s)
         self._tally.num_provisional += is_provisional
-        self._tell(Token(token, position, source, now_s, text, agreement, is_provisional))
+        self._tell(Token(token, position, source, now_s, text, agreement, is_provisional, logprob))
         if is_stop or is_full or self._text.has_stopped:
             self._finish(position, "stop" if is_stop or self._text.has_stopped else "length")
 

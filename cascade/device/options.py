@@ -34,6 +34,7 @@ class StreamOptions(TypedDict, total=False):
     on_disconnect: OnDisconnect
     offline_after_s: float
     revisions: bool
+    logprobs: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,15 @@ class StreamSettings:
     """How one answer is made."""
 
     max_new_tokens: int
+    """Where the answer ends at the latest."""
     temperature: float = 0.0
+    """0 takes the likeliest token; higher is more varied."""
     top_k: int = 0
+    """Only the k likeliest tokens may be picked; 0 is off."""
     top_p: float = 1.0
+    """Only the likeliest tokens, until they hold this much of the probability; 1 is off."""
     min_p: float = 0.0
+    """Only tokens at least this likely, measured by the likeliest; 0 is off."""
     seed: int | None = None
     """The same seed gives the same text. None: the device draws one."""
     stop: str | Sequence[str] = ()
@@ -63,8 +69,13 @@ class StreamSettings:
     """There is no edge when nothing was heard of one for so long."""
     revisions: bool = False
     """Provisional tokens that the edge would not have said are withdrawn when it is back. Else they stand."""
+    logprobs: bool = False
+    """Tokens come with the log-probability that the target gave them. Of lossless streams only."""
 
     def __post_init__(self) -> None:
+        if self.logprobs and (self.quality < 1 or self.on_disconnect != "wait"):
+            text = "are of the target's own tokens only; ask with quality=1 and on_disconnect='wait'"
+            raise SettingsError("logprobs", text)
         check_number("quality", self.quality, low=0.5, high=1)
         if self.threshold is not None:
             check_number("threshold", self.threshold, low=0, high=1)

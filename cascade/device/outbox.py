@@ -34,6 +34,7 @@ class StreamRequest:
     sampling: Sampling
     stop_ids: frozenset[int]
     policy: Policy
+    wants_logprobs: bool = False
 
 
 class Outbox:
@@ -167,6 +168,7 @@ class Outbox:
             seed=request.sampling.seed,
             stop_ids=tuple(sorted(request.stop_ids)),
             patience_s=self.patience_s,
+            wants_logprobs=request.wants_logprobs,
         )
 
     def _guess(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Message:

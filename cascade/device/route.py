@@ -18,7 +18,9 @@ class ReconnectSettings:
     """Full-jitter backoff: a random wait below a ceiling that doubles."""
 
     first_s: float = 0.1
+    """The ceiling of the first wait."""
     ceiling_s: float = 5.0
+    """The ceiling doubles up to this."""
     silent_s: float = 6.0
     """A link that owes an answer and brings nothing for this long is taken for dead."""
 

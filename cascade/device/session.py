@@ -141,6 +141,7 @@ class DeviceSession:
             sampling=settings.sampling(self._random.randint(0, MAX_SEED)),
             stop_ids=equipment.eos_ids if settings.stop_ids is None else frozenset(settings.stop_ids),
             policy=policy,
+            wants_logprobs=settings.logprobs,
         )
 
     def _served(
@@ -190,6 +191,8 @@ class DeviceSession:
         return OfflineStream, options
 
     def _private(self, request: StreamRequest, text: AnswerText, memory: DraftMemory | None) -> PrivateStream:
+        if request.wants_logprobs:
+            raise SettingsError("logprobs", "are the target's, and a private stream does not ask it")
         model, runner = self.equipment.model, self.equipment.runner
         if model is None or runner is None or isinstance(model, SuffixDraft):
             raise SettingsError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..errors import ContextExceeded, RefusedError, SettingsError
 from ..events import Source, Summary
@@ -230,10 +230,14 @@ class Stream(AnswerStream):
         self._judge(tokens)
         self._repeat_lost_hints(commit, now_s)
         num_hinted = commit.num_hinted - num_known
+        logprobs: Sequence[float | None] = [None] * len(tokens)
+        if commit.logprobs is not None:
+            logprobs = commit.logprobs[num_known:]
         for index, token in enumerate(tokens):
             source = Source.HINTED if index < num_hinted else Source.DRIVEN
             position = self._guesses.head - len(tokens) + index
-            self._deliver(token, position, source, now_s, chances[index] if index < len(chances) else None)
+            agreement = chances[index] if index < len(chances) else None
+            self._deliver(token, position, source, now_s, agreement, logprobs[index])
 
     def _measure(self, commit: Commit, now_s: float) -> None:
         if self._outbox.opened_s is not None and not commit.tokens:

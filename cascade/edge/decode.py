@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..decoding import cut
@@ -54,6 +54,8 @@ class Decode:
         """We may go on behind the chain's end. In cascade mode the device may want to do that itself."""
         self._disputed: set[int] = set()
         """Positions of the text whose tokens are not our own picks, as far as the device may not know it."""
+        self._logprobs: dict[int, float] = {}
+        """By position, where they are wanted and the device may not know them."""
         self._revision = 0
         self._was_opened = True
         """Opened or resumed, and not stepped since."""
@@ -88,6 +90,15 @@ class Decode:
         is_own = tuple(position not in self._disputed for position in range(start, stop))
         return None if all(is_own) else is_own
 
+    def logprobs(self, start: int, stop: int) -> tuple[float, ...] | None:
+        """Of these tokens; None where they are not wanted, or some were decided elsewhere."""
+        if not self.request.wants_logprobs:
+            return None
+        # What the device has, and hears again all the same, it passes over: 0 stands for it.
+        found = [self._logprobs.get(each, 0.0 if each < self.known else None) for each in range(start, stop)]
+        values = tuple(value for value in found if value is not None)
+        return values if len(values) == stop - start else None
+
     def acknowledge(self, known: int) -> bool:
         """The device has everything before `known`; True if that is news."""
         if not self.known < known <= self.head:
@@ -95,6 +106,8 @@ class Decode:
         self.known = known
         if self._disputed:
             self._disputed = {position for position in self._disputed if position >= known}
+        if self._logprobs:
+            self._logprobs = {each: value for each, value in self._logprobs.items() if each >= known}
         return True
 
     def resume(self, prefix: tuple[int, ...], *, patience_s: float, now_s: float) -> None:
@@ -142,8 +155,10 @@ class Decode:
             revision=self._revision,
         )
 
-    def finish(self, step: PlannedStep, picks: list[int], now_s: float) -> Committed | None:
-        """Commit the agreed hints and one token of our own.
+    def finish(
+        self, step: PlannedStep, picks: list[int], now_s: float, logprobs: Sequence[float] = ()
+    ) -> Committed | None:
+        """Commit the agreed hints and one token of our own. `logprobs`: of the picks, where they are wanted.
 
         None if there is nothing to commit: the prefill goes on, or the text changed under the pass.
         """
@@ -165,6 +180,9 @@ class Decode:
         )
         disputed = [index for index, is_own in enumerate(decided.is_own[: len(tokens)]) if not is_own]
         self._disputed.update(step.position + index for index in disputed)
+        for index, (token, own, logprob) in enumerate(zip(tokens, picks, logprobs, strict=False)):
+            if token == own:
+                self._logprobs[step.position + index] = logprob
         self._judge(tuple(tokens), now_s)
         # The cache holds the fed hints; of these the agreed ones are text, our own last token is not fed yet.
         step.cache.num_valid = step.position + min(len(step.hints), num_agreed, len(tokens) - 1)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
-from ..decoding import pick_rows
+from ..decoding import log_probability, pick_rows
 from ..errors import CascadeError, EngineError, RunnerStopped
 from ..models.base import LanguageModel
 from ..models.runner import Runner
@@ -23,6 +24,14 @@ from .settings import EdgeSettings
 __all__ = ["BatchEngine"]
 
 log = logging.getLogger(__name__)
+
+
+class _Picks(NamedTuple):
+    """Our own tokens for one text in one pass."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    """Empty where nobody wants them."""
 
 
 class BatchEngine:
@@ -210,7 +219,7 @@ class BatchEngine:
                 self._fail(decode, error)
         return admitted
 
-    async def _run(self, steps: list[PlannedStep]) -> list[int]:
+    async def _run(self, steps: list[PlannedStep]) -> list[_Picks]:
         """One ragged pass, and our own pick at every position wanted."""
         stats = self.stats
         num_rows = sum(len(step.fed) for step in steps)
@@ -236,7 +245,7 @@ class BatchEngine:
             self.pass_s = step_s
         return picks
 
-    def _pass(self, steps: list[PlannedStep]) -> list[int]:
+    def _pass(self, steps: list[PlannedStep]) -> list[_Picks]:
         logits = self.model.forward([step.feed() for step in steps])
         samplings = []
         positions: list[int] = []
@@ -244,19 +253,24 @@ class BatchEngine:
             samplings += [step.decode.request.sampling] * step.num_picks
             positions += range(step.position, step.position + step.num_picks)
         picks: list[int] = pick_rows(logits, samplings, positions).tolist()
-        return picks
+        found, row = [], 0
+        for step in steps:
+            tokens = picks[row : row + step.num_picks]
+            logprobs = []
+            if step.decode.request.wants_logprobs:
+                logprobs = [log_probability(logits[row + at], token) for at, token in enumerate(tokens)]
+            found.append(_Picks(tokens, logprobs))
+            row += step.num_picks
+        return found
 
-    def _postprocess(self, steps: list[PlannedStep], picks: list[int]) -> None:
+    def _postprocess(self, steps: list[PlannedStep], picks: list[_Picks]) -> None:
         """Compare hints with picks, commit, tell."""
         now_s = self._now_s()
-        row = 0
-        for step in steps:
-            rows = picks[row : row + step.num_picks]
-            row += step.num_picks
+        for step, own in zip(steps, picks, strict=True):
             if step.decode.is_closed:
                 continue
             try:
-                committed = step.decode.finish(step, rows, now_s)
+                committed = step.decode.finish(step, own.tokens, now_s, own.logprobs)
             except Exception as error:
                 self._fail(step.decode, error)
                 continue

@@ -26,6 +26,8 @@ class DecodeRequest:
     stop_ids: frozenset[int]
     length_limit: int
     """Absolute: prompt length + new tokens, or the context's end."""
+    wants_logprobs: bool = field(default=False, compare=False)
+    """This alone decides nothing: the text's `logprobs` will be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,11 @@ class Text(Protocol):
     def verdict(self, start: int, stop: int) -> tuple[bool, ...] | None:
         """Which of these tokens are the engine's own picks; None: all of them. Asked for what the device is
         not known to have."""
+        ...
+
+    def logprobs(self, start: int, stop: int) -> tuple[float, ...] | None:
+        """Of these tokens, in the model itself, without temperature and cuts; None where the request wants
+        none, or some are not known. Asked for what the device is not known to have."""
         ...
 
 

@@ -14,6 +14,7 @@ class Quota:
     """What one identity may have and do at an edge, over all its links together."""
 
     max_links: int = 16
+    """Open at the same time; one more is refused."""
     max_sessions: int = 64
     """Sessions that still want tokens. Finished ones do not count, but as many are remembered at most."""
     max_queued_bytes: int = 4 << 20

@@ -141,6 +141,7 @@ class Session:
             tokens=tokens,
             num_hinted=num_hinted,
             verdict=text.verdict(start, self._sent),
+            logprobs=text.logprobs(start, self._sent),
             echo_ms=echo_ms,
             held_ms=held_ms,
             queue_ms=queue_ms,

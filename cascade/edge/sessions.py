@@ -246,6 +246,7 @@ class Sessions:
             sampling=sampling,
             stop_ids=frozenset(message.stop_ids),
             length_limit=min(message.prompt_length + message.max_new_tokens, context_length),
+            wants_logprobs=message.wants_logprobs,
         )
         if len(message.tokens) > request.length_limit:
             return Refusal(ErrorCode.LIMIT, "more tokens sent than the session may have")

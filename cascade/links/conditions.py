@@ -35,6 +35,7 @@ class Conditions:
     reordering: float = 0.0
     """Chance that a datagram is held back by up to `reordering_s`, so that later ones overtake it."""
     reordering_s: float = 0.1
+    """How long a datagram is held back at most."""
     outages: tuple[tuple[float, float], ...] = ()
     """(from, to) in seconds since the link was made: nothing gets through."""
     outages_every_s: float | None = None

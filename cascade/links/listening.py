@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 
 from ..errors import LinkUnavailable
 
-__all__ = ["cannot_listen", "os_reason"]
+__all__ = ["cannot_listen", "check_port", "os_reason"]
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> LinkUnavailable:
     """To be raised in place of what the system said."""
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return LinkUnavailable(f"cannot listen on {where}: {os_reason(error)}; choose another port, or 0 for any")
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise at once what listening would raise: before it, a model may have to be loaded for a minute."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise cannot_listen(host, port, error) from None
 
 
 def os_reason(error: OSError) -> str:

@@ -69,6 +69,7 @@ class MqttSettings:
     hint_expiry_s: int = 3
     """MQTT 5: the broker drops what has waited for a slow edge for so long. 0 is never."""
     backoff_first_s: float = 0.1
+    """The ceiling of the first wait."""
     backoff_ceiling_s: float = 5.0
     """An edge comes back to a lost broker after a random wait below a ceiling that doubles up to this."""
 

@@ -38,7 +38,7 @@ def dialer_for(
         raise SettingsError("url", f"{_shown(url)} is no address: {error}") from None
     make = _MAKERS.get(parts.scheme.lower())
     if make is None:
-        raise SettingsError("url", f"{_shown(url)} begins with none of {', '.join(SCHEMES)}")
+        raise SettingsError("url", f"{_shown(url)} begins with none of {', '.join(SCHEMES)}{_meant(url)}")
     return make(url, parts, identity=identity, token=token, ssl_context=ssl_context, proxy=proxy)
 
 
@@ -102,6 +102,12 @@ _MAKERS: dict[str, Maker] = {
     "memory": _memory,
 }
 SCHEMES = ("ws://", "wss://", "http://", "https://", "mqtt://", "mqtts://", "memory:")
+
+
+def _meant(url: str) -> str:
+    """What somebody wanted who wrote a host and a port."""
+    is_bare = "://" not in url and "@" not in url and url.rpartition(":")[2].isdecimal()
+    return f"; write ws://{url[:64]}" if is_bare else ""
 
 
 def _shown(url: str) -> str:

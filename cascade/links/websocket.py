@@ -20,7 +20,7 @@ from ..errors import LinkClosed, LinkUnavailable, RefusedError, SettingsError
 from ..settings import MAX_MESSAGE_BYTES
 from .base import Link
 from .inbox import Inbox
-from .listening import cannot_listen
+from .listening import cannot_listen, os_reason
 
 __all__ = [
     "LINK_PATH",
@@ -90,14 +90,20 @@ class WebSocketDialer:
         except aiohttp.WSServerHandshakeError as error:
             await session.close()
             if error.status == HTTPStatus.UNAUTHORIZED:
-                raise RefusedError("unauthorized", f"{self.url} does not know this token") from None
-            raise LinkUnavailable(f"{self.url} answered {error.status} instead of opening a link") from None
+                text = f"{self.url} does not know this token; give one that it knows (--token, CASCADE_TOKEN)"
+                raise RefusedError("unauthorized", text) from None
+            raise LinkUnavailable(
+                f"{self.url} answered {error.status} instead of opening a link; "
+                "is that an edge? `cascade serve` prints the address of one"
+            ) from None
         except TimeoutError:
             await session.close()
             raise LinkUnavailable(f"cannot reach {self.url}: no answer within {DIAL_TIMEOUT_S:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             await session.close()
-            raise LinkUnavailable(f"cannot reach {self.url}: {_reason(error)}") from None
+            raise LinkUnavailable(
+                f"cannot reach {self.url}: {_reason(error)}; see that an edge runs there (`cascade serve`)"
+            ) from None
         except BaseException:
             await session.close()
             raise
@@ -311,4 +317,6 @@ class _WebSocketLink:
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error  # aiohttp says the address once more, and more
+    return os_reason(error) if isinstance(error, OSError) else str(error) or type(error).__name__

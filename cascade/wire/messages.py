@@ -119,7 +119,7 @@ class Welcome:
 class Open:
     """Open a session, or resume it: `tokens` is the prompt plus all that is committed.
 
-    `top_k` 0, `top_p` 1 and `min_p` 0 each mean no cut.
+    `top_k` 0, `top_p` 1 and `min_p` 0 each mean no cut. `wants_logprobs`: of every token committed.
     """
 
     session: bytes
@@ -135,6 +135,7 @@ class Open:
     seed: int
     stop_ids: tuple[int, ...]
     patience_s: float
+    wants_logprobs: bool = False
 
 
 @record
@@ -185,7 +186,8 @@ class Commit:
 
     `verdict` has one flag for each token: whether it is the edge's own pick, given all before it; None: all
     of them are. `echo_ms` is the newest stamp, `held_ms` the time it lay at the edge before this commit.
-    `logprobs` has one number per token, in float32 precision.
+    `logprobs` has one number per token, in float32 precision, where OPEN asked for them: of the token under
+    the model itself, without temperature and cuts.
     """
 
     alias: int

@@ -40,6 +40,7 @@ def _lower_open(message: Open, packer: TokenPacker) -> Values:
         message.seed,
         packer.pack(message.stop_ids, "OPEN.stop_ids", MAX_STOP_IDS),
         message.patience_s,
+        int(message.wants_logprobs),
     )
 
 
@@ -64,6 +65,7 @@ def _lift_open(values: Values, packer: TokenPacker) -> Open:
         seed=values[11],
         stop_ids=packer.unpack(values[12], "OPEN.stop_ids", MAX_STOP_IDS),
         patience_s=float(values[13]),
+        wants_logprobs=bool(values[14]),
     )
 
 
@@ -248,6 +250,7 @@ STREAM_LAYOUTS: Final = (
             Field("seed", whole(0, U64)),
             Field("stop_ids", blob(0, None, f"at most {MAX_STOP_IDS} tokens")),
             Field("patience_s", number(0, 86400)),
+            Field("wants_logprobs", whole(0, 1), 0),
         ),
         _lower_open,
         _lift_open,

@@ -22,7 +22,14 @@ FLAGS = [
 NOTHING = asyncio.subprocess.DEVNULL
 START_S = 60.0
 PATIENCE_S = 120.0
-KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, "")}
+KEYS = {
+    "Enter": (13, "\r"),
+    "Escape": (27, ""),
+    "Tab": (9, ""),
+    "Home": (36, ""),
+    "End": (35, ""),
+    "ArrowLeft": (37, ""),
+}
 
 
 class Page:

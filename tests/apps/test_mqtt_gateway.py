@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 
 from brokers.embedded import EmbeddedBroker
@@ -20,7 +21,7 @@ from cascade.apps.mqtt_gateway import GatewaySettings, MqttGateway
 from cascade.apps.mqtt_gateway.discovery import discovery
 from cascade.apps.mqtt_gateway.questions import BadQuestion, Question, read_question
 from cascade.apps.mqtt_gateway.shelf import Shelf
-from cascade.apps.mqtt_gateway.topics import answer, asks, gateway_status, pieces
+from cascade.apps.mqtt_gateway.topics import answer, asks, gateway_state, gateway_status, pieces
 from cascade.apps.mqtt_gateway.turns import Turns
 from cascade.device import ReconnectSettings
 from cascade.errors import ModelError, SettingsError
@@ -431,6 +432,50 @@ async def test_home_assistant_finds_it_and_asks() -> None:
 
 
 @needs_mosquitto
+async def test_what_home_assistant_hears_it_can_show() -> None:
+    """Through the broker, under the shipped access list: every entity's template is rendered, as Home
+    Assistant does, with what the gateway says, and gives a state that such an entity may have."""
+    async with house() as home, home.edge(), home.gateway(prefix="homeassistant"):
+        ear = await home.ear(
+            "home-assistant",
+            "homeassistant/#",
+            answer(GATEWAY, "home-assistant"),
+            gateway_state(GATEWAY),
+        )
+        configs: dict[str, dict[str, Any]] = {}
+        states: dict[str, Any] = {}
+        while len(configs) < 6 or gateway_state(GATEWAY) not in states:
+            topic, payload = await ear.hear()
+            (configs if topic.startswith("homeassistant/") else states)[topic] = json.loads(payload)
+        assert configs == {topic: json.loads(text) for topic, text in discovery(GATEWAY).items()}
+        await home.say("home-assistant", "How are you?")
+        states[answer(GATEWAY, "home-assistant")] = await ear.reply()
+        while not states[gateway_state(GATEWAY)]["first_token_ms"]:
+            topic, payload = await ear.hear()
+            states[topic] = json.loads(payload)
+    shown = {}
+    for topic, config in configs.items():
+        _, component, _, name, _ = topic.split("/")
+        assert config["availability_topic"] == gateway_status(GATEWAY), "online and offline are its defaults"
+        assert config.get("entity_category", "diagnostic") == "diagnostic", "what is no setting"
+        if component == "text":
+            assert 0 <= config["min"] <= config["max"] <= 255
+            continue
+        value = states[config["state_topic"]]
+        shown[name] = jinja2.Template(config["value_template"]).render(value_json=value)
+        assert len(shown[name]) <= 255
+        if component == "binary_sensor":
+            assert shown[name] in ("ON", "OFF"), "its default payloads"
+        elif config.get("state_class") == "measurement":
+            assert float(shown[name]) >= 0, "a measurement is a number"
+        if config.get("device_class") == "duration":
+            assert config["unit_of_measurement"] in ("d", "h", "min", "s", "ms", "µs")
+    assert shown["answer"] == "You said: How are you?"
+    assert shown["edge"] == "ON"
+    assert float(shown["first_token"]) > 0
+
+
+@needs_mosquitto
 async def test_a_device_that_cannot_be_ends_the_gateway(tmp_path: Path) -> None:
     async with house() as home, home.edge():
         home.open_device = lambda: Device.connect("memory:", draft=str(tmp_path / "nothing"))  # type: ignore[method-assign]
@@ -448,7 +493,7 @@ CASCADE = (sys.executable, "-m", "cascade.cli", "mqtt-gateway")
         (["--mqtt", "mqtt://a:b@127.0.0.1:1"], "cannot reach an MQTT broker at mqtt://127.0.0.1:1: "),
         (["--mqtt", "127.0.0.1"], "must be mqtt://host:port"),
         (["--mqtt", "mqtt://a:b@127.0.0.1:1", "--edge", "ftp://x"], "begins with none of"),
-        (["--mqtt", "mqtt://a:b@127.0.0.1:1", "--draft", "none"], "tokenizer: is needed with --draft none"),
+        (["--mqtt", "mqtt://a:b@127.0.0.1:1", "--ca", "/nowhere.pem"], "ca: cannot use /nowhere.pem"),
     ],
 )
 async def test_what_cannot_be_is_one_line(arguments: list[str], why: str) -> None:

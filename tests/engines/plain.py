@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from cascade.decoding import pick
+from cascade.decoding import log_probability, pick
 from cascade.edge import EngineStats, Text
 from cascade.edge.interface import Committed, DecodeRequest, Served
 from cascade.errors import EngineError
@@ -40,6 +40,7 @@ class PlainText:
         self.keeps: list[tuple[int, int, tuple[int, ...], tuple[bool, ...]]] = []
         self.may_go_on = True
         self.disputed: set[int] = set()
+        self.chances = [0.0] * len(prefix)
 
     @property
     def head(self) -> int:
@@ -56,6 +57,9 @@ class PlainText:
     def verdict(self, start: int, stop: int) -> tuple[bool, ...] | None:
         is_own = tuple(position not in self.disputed for position in range(start, stop))
         return None if all(is_own) else is_own
+
+    def logprobs(self, start: int, stop: int) -> tuple[float, ...] | None:
+        return None if not self.request.wants_logprobs else tuple(self.chances[start:stop])
 
     def has_before(self, position: int, state: int) -> bool:
         return position <= self.head and HashedText(self.tokens[:position]).state_before(position) == state
@@ -111,6 +115,7 @@ class PlainEngine:
         assert isinstance(text, PlainText)
         if text.tokens[: len(prefix)] != list(prefix):
             text.tokens = list(prefix)
+            text.chances = [0.0] * len(prefix)
         text.known = len(prefix)
         text.may_go_on = True
 
@@ -178,5 +183,6 @@ class PlainEngine:
             if is_kept and offered is not None and offered[0] != own:
                 text.disputed.add(text.head)
             text.tokens.append(offered[0] if is_kept and offered is not None else own)
+            text.chances[text.head - 1 :] = [log_probability(logits[0], text.tokens[-1])]
             self.stats.num_committed += 1
             text.on_commit(Committed((text.tokens[-1],), 0))

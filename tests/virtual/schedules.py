@@ -6,6 +6,11 @@ import asyncio
 import contextlib
 import random
 from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
 
 from cascade.decoding import Sampling, pick
 from cascade.device import Device, Policy, ReconnectSettings
@@ -41,6 +46,11 @@ class Ask:
     sampling: Sampling
     stop_ids: frozenset[int]
     policy: Policy
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Some do. What the text is must not depend on it, so no dice are thrown for it."""
+        return len(self.prompt) % 4 == 0
 
 
 @dataclass(frozen=True)
@@ -82,12 +92,21 @@ def target_alone(target: LanguageModel, ask: Ask) -> list[int]:
     return text[len(ask.prompt) :]
 
 
+def logprobs_alone(target: LanguageModel, ask: Ask, tokens: list[int]) -> list[Any]:
+    """The oracle for log-probabilities: the definition, over all rows at once, in what the wire carries."""
+    rows = target.forward([Feed(target.new_sequence(), [*ask.prompt, *tokens[:-1]], len(tokens))])
+    chances = scipy.special.log_softmax(np.asarray(rows, dtype=np.float64), axis=1)
+    return [pytest.approx(float(row[token]), abs=1e-5) for row, token in zip(chances, tokens, strict=True)]
+
+
 def check(target: LanguageModel, answer: Answer) -> None:
     """Every stream equals the target alone, each position once and in order."""
     expected = target_alone(target, answer.ask)
     assert [token.id for token in answer.tokens] == expected
     first = len(answer.ask.prompt)
     assert [token.position for token in answer.tokens] == list(range(first, first + len(expected)))
+    if answer.ask.wants_logprobs:
+        assert [token.logprob for token in answer.tokens] == logprobs_alone(target, answer.ask, expected)
     assert answer.finish_reason == ("stop" if expected[-1] in answer.ask.stop_ids else "length")
 
 
@@ -224,6 +243,7 @@ async def _read(device: Device, ask: Ask) -> Answer:
         **asdict(ask.sampling),
         stop_ids=ask.stop_ids,
         policy=ask.policy,
+        logprobs=ask.wants_logprobs,
     )
     async with contextlib.aclosing(aiter(stream)) as tokens:
         collected = [token async for token in tokens]

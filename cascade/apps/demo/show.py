@@ -5,27 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..tints import MEANINGS, STYLES, live_line
 from .asking import Run
 
 __all__ = ["Stage"]
 
-STYLES = {"hinted": "green", "driven": "yellow underline", "kept": "magenta italic"}
-MEANINGS = {
-    "hinted": "the device guessed it, the edge agreed",
-    "driven": "the edge alone",
-    "kept": "the device alone",
-}
 NAMES = {"hint-driven": "hint-driven", "cloud": "cloud streaming", "ask-and-wait": "ask and wait"}
 REFRESH_PER_S = 10
-RECENT = 16
-"""Tokens that the live line's speed is about."""
 
 
 class Stage:
@@ -119,13 +111,11 @@ class _Answer:
         return Text.assemble(*((piece.text, STYLES[piece.source]) for piece in run.pieces))
 
     def _line(self, run: Run) -> str:
-        newest, times = run.pieces[-1], self._times_s[-RECENT:]
-        num_driven = sum(piece.source == "driven" for piece in run.pieces)
-        facts: dict[str, Any] = {
-            "round trip": "unknown" if newest.rtt_ms is None else f"{newest.rtt_ms:.0f} ms",
-            "window": newest.window,
-            "tokens a pass": f"{len(run.pieces) / max(1, num_driven):.1f}",
-        }
-        if len(times) > 1 and times[-1] > times[0]:
-            facts["tokens a second"] = f"{(len(times) - 1) / (times[-1] - times[0]):.0f}"
-        return "   ".join(f"{name} {value}" for name, value in facts.items())
+        rtt_ms = run.pieces[-1].rtt_ms
+        return live_line(
+            rtt_s=None if rtt_ms is None else rtt_ms / 1000,
+            window=run.pieces[-1].window,
+            num_tokens=len(run.pieces),
+            num_driven=sum(piece.source == "driven" for piece in run.pieces),
+            times_s=self._times_s,
+        )

@@ -44,19 +44,25 @@ class DemoOptions:
     """What to show."""
 
     prompt: str = PROMPT
+    """What to ask."""
     profile: str = "lte"
+    """The link between device and edge."""
     mode: str = "all"
     """One of `MODES` alone; or `all`: hint-driven to look at, the others to compare."""
     uses_http: bool = False
     """A WebSocket instead of a broker."""
     max_tokens: int = 120
+    """In an answer."""
     is_json: bool = False
+    """One JSON object, and nothing for people."""
     is_exact: bool = False
     """The edge computes so that no batch changes a result: slower, and all modes say the same."""
     is_kept: bool = False
     """Leave it running, with its chat page, until Ctrl-C."""
     model: str = TARGET
+    """The target."""
     draft: str = DRAFT
+    """The device's."""
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, ("all", *MODES))

@@ -77,7 +77,7 @@ def as_api_error(error: CascadeError) -> ApiError:
         case ModelError() if not isinstance(error, RunnerStopped):
             return bad_request("messages", str(error))
         case LinkError():
-            text = f"no edge can be reached: {error}; see that `cascade serve` runs there, then ask again"
+            text = f"no edge can be reached: {error}"
             return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, "edge_unreachable", text, retry_after_s=5.0)
         case _:
             return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", str(error))

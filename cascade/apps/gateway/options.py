@@ -18,6 +18,7 @@ class GatewayOptions:
     """Where the gateway listens, whom it lets in, and how much it takes on."""
 
     host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 is every one."""
     port: int = 8000
     """0 takes a free one."""
     model_name: str = "cascade"
@@ -39,6 +40,7 @@ class GatewayOptions:
     default_max_tokens: int = 1024
     """Of a chat answer, where the client names no limit. Plain completions have OpenAI's 16."""
     max_request_bytes: int = 1 << 20
+    """A longer request gets 413."""
 
     def __post_init__(self) -> None:
         check_int("port", self.port, low=0, high=65535)

@@ -28,16 +28,29 @@ class Reply:
         self.id = f"{'chatcmpl' if is_chat else 'cmpl'}-{secrets.token_hex(12)}"
         self._always = {"id": self.id, "created": now_s(), "model": model}
         self._served_model = served_model
+        self._logprobs: list[tuple[str, float]] = []
+        """Of the tokens noted, where they were asked for."""
+        self._num_characters = 0
+        """Of the answer, in tokens told with their log-probabilities."""
 
     @property
     def _common(self) -> dict[str, Any]:
         """Which model answers is known when the edge has said its first word."""
         return {**self._always, "system_fingerprint": self._served_model() or None}
 
+    def note(self, token: Token) -> None:
+        """One that the whole answer will speak of."""
+        if token.logprob is not None:
+            self._logprobs.append((token.text, token.logprob))
+
     def whole(self) -> dict[str, Any]:
         """The answer in one piece."""
         stream = self._stream
-        choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": stream.summary.finish_reason}
+        choice: dict[str, Any] = {
+            "index": 0,
+            "logprobs": self._in_openais_shape(self._logprobs),
+            "finish_reason": stream.summary.finish_reason,
+        }
         if self._is_chat:
             choice["message"] = {"role": "assistant", "content": stream.text, "refusal": None}
         else:
@@ -70,7 +83,9 @@ class Reply:
             "rtt_ms": _ms(rtt_s),
         }
         content = {"delta": {"content": token.text}} if self._is_chat else {"text": token.text}
-        return self._chunk(content) | {"cascade": about}
+        self._logprobs.clear()
+        self.note(token)
+        return self._chunk(content, logprobs=self._in_openais_shape(self._logprobs)) | {"cascade": about}
 
     def last(self) -> dict[str, Any]:
         """Behind the last token: why it ended, and how it went."""
@@ -81,10 +96,36 @@ class Reply:
         """After everything, for those who asked."""
         return self._chunk(None) | {"choices": [], "usage": self._usage()}
 
-    def _chunk(self, content: dict[str, Any] | None, finish_reason: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, **(content or {}), "logprobs": None, "finish_reason": finish_reason}
+    def _chunk(
+        self,
+        content: dict[str, Any] | None,
+        finish_reason: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        choice = {"index": 0, **(content or {}), "logprobs": logprobs, "finish_reason": finish_reason}
         kind = "chat.completion.chunk" if self._is_chat else "text_completion"
         return {**self._common, "object": kind, "choices": [choice]}
+
+    def _in_openais_shape(self, found: list[tuple[str, float]]) -> dict[str, Any] | None:
+        """A token's text is what it adds to the answer, so it may be empty and the next one's longer."""
+        if not self._stream.request.wants_logprobs:
+            return None
+        if self._is_chat:
+            content = [
+                {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
+                for text, logprob in found
+            ]
+            return {"content": content, "refusal": None}
+        offsets = []
+        for text, _ in found:
+            offsets.append(self._num_characters)
+            self._num_characters += len(text)
+        return {
+            "tokens": [text for text, _ in found],
+            "token_logprobs": [logprob for _, logprob in found],
+            "top_logprobs": None,
+            "text_offset": offsets,
+        }
 
     def _usage(self) -> dict[str, int]:
         num_prompt, num_answer = len(self._stream.request.prompt), self._stream.summary.num_tokens

@@ -52,8 +52,7 @@ REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "presence_penalty": (lambda value: value == 0, "the target's tokens are picked as they are"),
     "frequency_penalty": (lambda value: value == 0, "the target's tokens are picked as they are"),
     "logit_bias": (lambda value: value == {}, "the target's tokens are picked as they are"),
-    "logprobs": (lambda value: value is False, "the edge does not send log-probabilities yet"),
-    "top_logprobs": (lambda value: value == 0, "the edge does not send log-probabilities yet"),
+    "top_logprobs": (lambda value: value == 0, "the edge sends the log-probability of its own token only"),
     "response_format": (lambda value: value == {"type": "text"}, "answers are plain text"),
     "tools": (lambda value: value == [], "there are no tool calls"),
     "functions": (lambda value: value == [], "there are no function calls"),
@@ -94,26 +93,45 @@ class Ask:
     is_private: bool
     is_streamed: bool
     includes_usage: bool
+    has_logprobs: bool
+    """Of each token, as the target's model has it."""
     includes_ids: bool
     """The first chunk of a stream brings the prompt's token ids."""
 
 
 def read_chat(content: Mapping[str, Any], *, default_max_tokens: int) -> Ask:
     """The body of `/v1/chat/completions`."""
-    _check_fields(content, (*SHARED, *OURS, "messages", "max_completion_tokens"))
+    _check_fields(content, (*SHARED, *OURS, "messages", "max_completion_tokens", "logprobs"))
     newer, older = read_int(content, "max_completion_tokens", low=1), read_int(content, "max_tokens", low=1)
-    return _read(content, prompt=_messages(content), max_new_tokens=newer or older or default_max_tokens)
+    return _read(
+        content,
+        prompt=_messages(content),
+        max_new_tokens=newer or older or default_max_tokens,
+        has_logprobs=read_flag(content, "logprobs"),
+    )
 
 
 def read_completion(content: Mapping[str, Any]) -> Ask:
     """The body of `/v1/completions`."""
-    _check_fields(content, (*SHARED, *OURS, "prompt"))
+    _check_fields(content, (*SHARED, *OURS, "prompt", "logprobs"))
     max_tokens = read_int(content, "max_tokens", low=1) or COMPLETION_TOKENS
-    return _read(content, prompt=_plain_prompt(content), max_new_tokens=max_tokens)
+    num_logprobs = read_int(content, "logprobs", low=0)
+    if num_logprobs:
+        raise unsupported("logprobs", "only 0 is: the edge sends the log-probability of its own token only")
+    return _read(
+        content,
+        prompt=_plain_prompt(content),
+        max_new_tokens=max_tokens,
+        has_logprobs=num_logprobs is not None,
+    )
 
 
 def _read(
-    content: Mapping[str, Any], *, prompt: str | Sequence[int] | Sequence[Message], max_new_tokens: int
+    content: Mapping[str, Any],
+    *,
+    prompt: str | Sequence[int] | Sequence[Message],
+    max_new_tokens: int,
+    has_logprobs: bool,
 ) -> Ask:
     model, seed = content.get("model"), read_int(content, "seed")
     if model is not None and not isinstance(model, str):
@@ -124,6 +142,11 @@ def _read(
         raise bad_request("stream_options", "stream_options needs stream to be true")
     ours = read_object(content, "cascade")
     policy, is_private = _ours(ours)
+    quality = read_number(ours, "quality", 1.0, low=0.5, high=1)
+    if has_logprobs and (is_private or quality < 1):
+        raise unsupported(
+            "logprobs", "with cascade.private, or cascade.quality below 1, not all of them exist"
+        )
     return Ask(
         is_chat="messages" in content,
         model=model or "",
@@ -136,10 +159,11 @@ def _read(
         seed=None if seed is None else seed & MAX_SEED,  # OpenAI's are signed
         stop=read_texts(content, "stop", most=MAX_STOPS),
         policy=policy,
-        quality=read_number(ours, "quality", 1.0, low=0.5, high=1),
+        quality=quality,
         is_private=is_private,
         is_streamed=is_streamed,
         includes_usage=read_flag(stream_options, "include_usage"),
+        has_logprobs=has_logprobs,
         includes_ids=read_flag(ours, "ids"),
     )
 

@@ -11,19 +11,21 @@ from typing import Any
 
 from aiohttp import web
 
-from ...device import Device
+from ...device import AnswerStream, Device
 from ...errors import CascadeError
 from ...links.listening import cannot_listen
+from ..waiting import tokens_or_silence
 from .access import Access
 from .bodies import read_json
 from .failures import ApiError, as_api_error, error_response
 from .link_panel import LINK_PATH, LinkPanel
+from .metrics import METRICS_PATH, Metrics
 from .options import GatewayOptions
 from .page_routes import page_routes
 from .replies import Reply
 from .requests import Ask, read_chat, read_completion
 from .shaping import ShapedLink
-from .streaming import check_whole, send_events, tokens_or_silence
+from .streaming import check_whole, send_events
 from .turns import Turns
 
 __all__ = ["Gateway"]
@@ -55,6 +57,7 @@ class Gateway:
         self._access = Access(keys=keys, origins=options.cors_origins, is_local=options.is_local)
         self._shaped = shaped
         self._panel = LinkPanel(shaped)
+        self._metrics = Metrics(device, self.turns)
         self._port = options.port
         self._runner: web.AppRunner | None = None
 
@@ -74,6 +77,7 @@ class Gateway:
                 web.get("/v1/models", self._models),
                 web.get("/v1/models/{model:.+}", self._model),
                 web.get("/health", self._health),
+                web.get(METRICS_PATH, self._metrics.page),
                 web.get("/cascade/status", self._status),
                 *self._panel.routes,
                 *page_routes(),
@@ -141,37 +145,42 @@ class Gateway:
 
     async def _answer(self, request: web.Request, ask: Ask) -> web.StreamResponse:
         self._check_model(ask.model)
-        options = self.options
         async with self.turns.turn(), self._begin(ask) as stream:
-            reply = Reply(
-                stream,
-                is_chat=ask.is_chat,
-                model=ask.model or options.model_name,
-                served_model=lambda: self._device.served_model,
-            )
-            items = tokens_or_silence(
-                stream,
-                edge_timeout_s=math.inf if ask.is_private else options.edge_timeout_s,
-                keep_alive_s=options.keep_alive_s,
-                why=lambda: self._device.problem,
-            )
-            if ask.is_streamed:
-                return await send_events(
-                    request,
-                    reply,
-                    stream,
-                    items,
-                    includes_usage=ask.includes_usage,
-                    includes_ids=ask.includes_ids,
-                    send_timeout_s=options.send_timeout_s,
-                )
-            async with contextlib.aclosing(items):
-                async for _token in items:
-                    pass
-            check_whole(stream)
-            return web.json_response(reply.whole())
+            with self._metrics.counting(stream):
+                return await self._reply(request, ask, stream)
 
-    def _begin(self, ask: Ask) -> Any:
+    async def _reply(self, request: web.Request, ask: Ask, stream: AnswerStream) -> web.StreamResponse:
+        options = self.options
+        reply = Reply(
+            stream,
+            is_chat=ask.is_chat,
+            model=ask.model or options.model_name,
+            served_model=lambda: self._device.served_model,
+        )
+        items = tokens_or_silence(
+            stream,
+            edge_timeout_s=math.inf if ask.is_private else options.edge_timeout_s,
+            keep_alive_s=options.keep_alive_s,
+            why=lambda: self._device.problem,
+        )
+        if ask.is_streamed:
+            return await send_events(
+                request,
+                reply,
+                stream,
+                items,
+                includes_usage=ask.includes_usage,
+                includes_ids=ask.includes_ids,
+                send_timeout_s=options.send_timeout_s,
+            )
+        async with contextlib.aclosing(items):
+            async for token in items:
+                if token is not None:
+                    reply.note(token)
+        check_whole(stream)
+        return web.json_response(reply.whole())
+
+    def _begin(self, ask: Ask) -> AnswerStream:
         """The device's stream, which ends with the block that it is used in."""
         return self._device.stream(
             ask.prompt,
@@ -185,6 +194,7 @@ class Gateway:
             stop=ask.stop,
             policy=ask.policy,
             quality=ask.quality,
+            logprobs=ask.has_logprobs,
         )
 
     def _model_object(self) -> dict[str, Any]:
@@ -209,7 +219,7 @@ class Gateway:
             self._access.check_page(request)
             if request.method == "OPTIONS":
                 return self._access.preflight(request)
-            if request.path.startswith(("/v1/", LINK_PATH)):
+            if request.path.startswith(("/v1/", LINK_PATH, METRICS_PATH)):
                 self._access.check_key(request)
             return await handler(request)
         except CascadeError as error:

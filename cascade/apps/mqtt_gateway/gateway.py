@@ -12,7 +12,7 @@ import logging
 import random
 import ssl
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +61,7 @@ class MqttGateway:
         self,
         url: str,
         name: str,
-        open_device: Callable[[], Device],
+        open_device: Callable[[], AbstractAsyncContextManager[Device]],
         *,
         settings: GatewaySettings | None = None,
         mqtt: MqttSettings | None = None,

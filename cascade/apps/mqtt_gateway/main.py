@@ -8,9 +8,8 @@ import logging
 import sys
 from pathlib import Path
 
-from ...device import Device
-from ...errors import SettingsError
 from ..certificates import client_context
+from ..device_options import DeviceOptions, make_dialers, open_device
 from ..signals import ENDING, on_signals
 from . import topics
 from .gateway import MqttGateway
@@ -19,52 +18,31 @@ from .settings import GatewaySettings
 __all__ = ["main"]
 
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
-WITHOUT_TOKENIZER = ("suffix", "none")
 DISCOVERY_PREFIX = "homeassistant"
 
 
 def main(
     url: str,
-    *,
     name: str,
-    edges: list[str],
-    draft: str,
-    tokenizer: str,
-    token: str,
-    mqtt_ca: Path | None,
+    device: DeviceOptions,
+    *,
     queue: Path | None,
     settings: GatewaySettings,
     is_for_home_assistant: bool,
     json_output: bool,
 ) -> int:
     """Answer until told to stop; returns the exit code."""
-    if draft in WITHOUT_TOKENIZER and not tokenizer:
-        raise SettingsError(
-            "tokenizer", f"is needed with --draft {draft}: a folder with the edge's tokenizer"
-        )
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
-    context = None if mqtt_ca is None else client_context(mqtt_ca)
-
-    def open_device() -> Device:
-        return Device.connect(
-            *edges,
-            draft=None if draft == "none" else draft,
-            tokenizer=tokenizer or None,
-            identity=name,
-            token=token,
-            ssl_context=context if all(_is_tls(edge) for edge in edges) else None,
-        )
-
     gateway = MqttGateway(
         url,
         name,
-        open_device,
+        lambda: open_device(device),
         settings=settings,
-        ssl_context=context,
+        ssl_context=None if device.ca is None else client_context(device.ca),
         queue=queue,
         discovery_prefix=DISCOVERY_PREFIX if is_for_home_assistant else "",
     )
-    open_device()  # addresses that cannot be are said at once
+    make_dialers(device)  # addresses that cannot be are said at once
     asyncio.run(_serve(gateway, json_output=json_output))
     return 0
 
@@ -92,7 +70,3 @@ def _announce(gateway: MqttGateway, *, json_output: bool) -> None:
         print(f"{gateway.name} answers at {gateway.url}", flush=True)
         print(f"  questions: {ask}\n  answers:   {answer}", flush=True)
         print("  Ctrl-C stops it", flush=True)
-
-
-def _is_tls(url: str) -> bool:
-    return url.startswith(("mqtts://", "wss://", "https://"))

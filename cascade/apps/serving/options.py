@@ -20,19 +20,27 @@ class ServeOptions:
     """Where an edge listens, whom it lets in, and how it stops."""
 
     name: str = "edge"
+    """What devices call this edge."""
     host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 is every one."""
     port: int = 8080
     """0 takes a free one."""
     mqtt: str = ""
     """URL of a broker at which to listen as well, with our account; empty is none."""
     mqtt_ca: Path | None = None
+    """The CA of the broker's certificate, where it is no public one."""
     tokens: Path | None = None
+    """The file of identities and their bearer tokens. None: whoever reaches the port comes in."""
     tls_cert: Path | None = None
+    """Certificate chain; None: no TLS."""
     tls_key: Path | None = None
+    """Its private key."""
     client_ca: Path | None = None
+    """Let in only clients with a certificate of this CA."""
     drain_s: float = 30.0
     """How long sessions may go on, or move away, once it was told to stop."""
     edge: EdgeSettings = field(default_factory=EdgeSettings)
+    """Limits and habits behind the ports."""
 
     def __post_init__(self) -> None:
         check_int("port", self.port, low=0, high=65535)

@@ -40,6 +40,7 @@ class ModelSettings:
     """`[models]`: the synthetic pair, and what its steps cost."""
 
     agreement: float = 0.8
+    """Chance that the draft guesses right."""
     concentration: float = 0.0
     """Chances vary from token to token, as a Beta distribution of this concentration; 0: all are equal."""
     pass_ms: float = 50.0
@@ -49,7 +50,9 @@ class ModelSettings:
     curve_ms: tuple[tuple[float, float], ...] = ()
     """A measured curve in place of both: [rows, milliseconds of a pass], from narrow to wide."""
     draft_step_ms: float = 5.0
+    """A token of the draft."""
     max_fed_hints: int = 16
+    """Hints of one session that one pass takes."""
 
     def __post_init__(self) -> None:
         check_number("agreement", self.agreement, low=0, high=1)
@@ -92,13 +95,17 @@ class LinkSettings:
     profile: str = ""
     """A name, or a TOML file beside the experiment's."""
     rtt_ms: float = 0.0
+    """There and back; half of it each way."""
     jitter_ms: float = 0.0
     """Mean of an exponential delay on top of either way."""
     trace_up: str = ""
+    """A file of rates to replay on the way up, in place of a constant one."""
     trace_down: str = ""
+    """And down."""
     is_reliable: bool = True
     """A stream that stalls on loss (WebSocket), or datagrams that are lost (MQTT at QoS 0)."""
     drift: tuple[Change, ...] = ()
+    """Changes of the link on the way, in order of time."""
     folder: str = "."
     """Where relative paths begin; the experiment's own."""
 
@@ -135,6 +142,7 @@ class LoadSettings:
     """`[load]`: who asks for what."""
 
     devices: int = 1
+    """At all edges together."""
     edges: int = 1
     """Each with devices of its own that take no notice of the others: device n is at edge n modulo edges."""
     streams: int = 1
@@ -170,6 +178,7 @@ class PolicySettings:
     """`[policy]`: how a stream is decoded."""
 
     name: str = "adaptive"
+    """One of the policies that docs/lab.md lists."""
     k: int = 8
     """Guesses that `ask-and-wait` sends at a time."""
     patience_ms: float = 0.0
@@ -224,9 +233,13 @@ class FigureSettings:
     """An entry of `[[figure]]`. Axes are settings (`link.rtt_ms`) or figures of a run (`ms_per_token`)."""
 
     kind: str
+    """`lines`, `cdf`, `timeline`, `winners` or `front`."""
     title: str = ""
+    """Above it."""
     x: str = ""
+    """The setting or figure along the bottom."""
     y: str = "ms_per_token"
+    """The figure upwards."""
     by: str = "policy.label"
     """A line for each value of this setting."""
     where: Mapping[str, Any] = field(default_factory=dict)

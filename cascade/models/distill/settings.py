@@ -23,9 +23,11 @@ class DistillSettings:
     prompt_tokens: int = 60
     """Longest question that the target may invent."""
     answer_tokens: int = 160
+    """Longest answer that the target writes."""
     held_out: int = 64
     """Prompts set aside for the exam."""
     seed: int = 1
+    """Of prompts, answers and their order."""
 
     tokens: int = 1_000_000
     """Answer tokens to learn from."""
@@ -34,7 +36,9 @@ class DistillSettings:
     minutes: float = 0.0
     """Training ends after so long, whatever it has seen; 0 is no limit."""
     learning_rate: float = 2e-3
+    """At its peak."""
     batch_texts: int = 8
+    """Texts in a training step."""
     warmup: float = 0.03
     """Share of the training in which the learning rate rises."""
     checkpoint_s: float = 120.0

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
+import scipy.special
 
+from cascade.models.base import Feed
+from cascade.models.echo import EchoModel
 from tests.serving.servers import until
 
 from .gateways import HELLO, SAID, Place, gateway, gateway_without_edge
@@ -210,3 +215,42 @@ async def test_keys() -> None:
         async with client_of(place.url, "secret-3") as client:
             with pytest.raises(openai.AuthenticationError, match="needs one of its API keys"):
                 await client.models.list()
+
+
+async def test_log_probabilities() -> None:
+    """Those of the target: an echo leaves no doubt about what it says, and none about what it does not."""
+    async with both() as (_place, client):
+        ask = functools.partial(
+            client.chat.completions.create, model="cascade", messages=HELLO, temperature=0, logprobs=True
+        )
+        answer = await ask(extra_body=PATIENT)
+        assert answer.choices[0].logprobs is not None
+        whole = answer.choices[0].logprobs.content
+        assert whole is not None
+        streamed = [chunk.choices[0].logprobs async for chunk in await ask(stream=True)]
+        plain = await client.completions.create(
+            model="cascade", prompt="<user>Hi<end><assistant>", temperature=0, logprobs=0
+        )
+        without = await client.chat.completions.create(model="cascade", messages=HELLO, temperature=0)
+        with pytest.raises(openai.BadRequestError, match="top_logprobs"):
+            await ask(top_logprobs=2)
+    assert answer.usage is not None
+    assert len(whole) == answer.usage.completion_tokens
+    assert "".join(one.token for one in whole) == SAID
+    assert b"".join(bytes(one.bytes or ()) for one in whole).decode() == SAID
+    expected = pytest.approx(logprob_of_an_echo(), abs=1e-6)
+    assert [one.logprob for one in whole] == [expected] * len(whole)
+    pieces = [one for found in streamed if found is not None for one in found.content or ()]
+    assert [(one.token, one.logprob) for one in pieces] == [(one.token, one.logprob) for one in whole]
+    logprobs = plain.choices[0].logprobs
+    assert logprobs is not None
+    assert "".join(logprobs.tokens or ()) == plain.choices[0].text
+    assert logprobs.token_logprobs == [expected] * len(logprobs.tokens or ())
+    assert logprobs.text_offset == list(range(len(logprobs.tokens or ())))
+    assert without.choices[0].logprobs is None
+
+
+def logprob_of_an_echo() -> float:
+    model = EchoModel()
+    logits = model.forward([Feed(model.new_sequence(), model.tokenizer.chat(HELLO), 1)])[0]
+    return float(np.log(scipy.special.softmax(np.asarray(logits, dtype=np.float64)).max()))

@@ -118,6 +118,38 @@ async def test_the_link_is_cut_in_mid_answer_and_restored(tmp_path: Path) -> Non
         assert place.gateway._shaped.facts["profile"] == "lte"
 
 
+async def test_below_quality_1_the_device_keeps_tokens_of_its_own(tmp_path: Path) -> None:
+    """The dial is moved as people do it, holds over a reload, and can be moved back."""
+    kept = f"document.querySelectorAll('{LAST} .token.kept').length"
+    async with chat(tmp_path, profile="lte", pass_s=0.1, slip=0) as (place, page):
+        await ask(page, "word " * 20)
+        assert await page.evaluate(kept) == 0
+        await page.evaluate("document.getElementById('quality').focus()")
+        await page.press("Home")
+        await page.press("ArrowLeft")  # it goes no further
+        shown = await page.text("#quality-value")
+        assert shown == "0.9"
+        for _ in range(5):  # when it dares to is its own business, and takes time that a busy machine lacks
+            await ask(page, "word " * 30)
+            assert await page.text(f"{LAST} .answer") == f"You said: {('word ' * 30).strip()}"
+            num_kept = await page.evaluate(kept)
+            if num_kept:
+                break
+        assert num_kept > 0
+        assert await page.text("#num-kept") == str(num_kept)
+        account = place.device.account(float(shown))
+        assert account.least_quality >= float(shown)
+        assert account.num_delivered > num_kept
+        await page.call("Page.reload")
+        await page.until(f"document.getElementById('quality-value').textContent === '{shown}'")
+        await page.evaluate("document.getElementById('quality').focus()")
+        await page.press("End")
+        assert await page.text("#quality-value") == "1"
+        await page.evaluate("document.getElementById('temperature').value = 0")
+        await ask(page, "word " * 20)
+        assert await page.evaluate(kept) == 0
+
+
 async def test_what_goes_wrong_is_said_in_the_conversation(tmp_path: Path) -> None:
     async with (
         gateway(keys=["sesame"]) as place,
@@ -184,6 +216,10 @@ async def test_light_dark_and_phone(tmp_path: Path) -> None:
             assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
                 "nothing overflows"
             )
+            assert await page.evaluate(
+                "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)"
+                "(document.getElementById('status'))"
+            ), "the state of the link can be read"
             back = await page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (back == "rgb(20, 24, 28)") == is_dark
             await keep(page, name)

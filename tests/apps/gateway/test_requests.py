@@ -105,7 +105,7 @@ def test_fields_that_are_off_may_be_there(name: str, value: Any) -> None:
     ("name", "value"),
     [
         ("n", 2), ("presence_penalty", 0.5), ("frequency_penalty", -1), ("logit_bias", {"5": 100}),
-        ("logprobs", True), ("top_logprobs", 3), ("response_format", {"type": "json_object"}),
+        ("top_logprobs", 3), ("response_format", {"type": "json_object"}),
         ("tools", [{"type": "function"}]), ("functions", [{}]), ("store", True), ("audio", {}),
         ("modalities", ["text", "audio"]), ("prediction", {"type": "content"}), ("reasoning_effort", "high"),
         ("verbosity", "low"), ("web_search_options", {}),
@@ -150,6 +150,16 @@ def test_prompts(prompt: Any, expected: Any) -> None:
     assert completion(prompt=prompt).prompt == expected
 
 
+@pytest.mark.parametrize("ours", [{"quality": 0.9}, {"private": True}])
+def test_logprobs_are_the_targets_or_refused(ours: dict[str, Any]) -> None:
+    assert chat(logprobs=True).has_logprobs
+    assert completion(logprobs=0).has_logprobs
+    assert not chat(logprobs=False).has_logprobs
+    assert not completion().has_logprobs
+    refused = refusal(logprobs=True, cascade=ours)
+    assert (refused.param, refused.code) == ("logprobs", "unsupported_parameter")
+
+
 @pytest.mark.parametrize("prompt", [None, "", [], [""], [[]], ["a", "b"], [[1], [2]], [1, "a"], [True], 5])
 def test_prompts_that_are_none(prompt: Any) -> None:
     with pytest.raises(ApiError) as refused:
@@ -158,7 +168,7 @@ def test_prompts_that_are_none(prompt: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("echo", True), ("best_of", 3), ("suffix", "x"), ("logprobs", 0)]
+    ("name", "value"), [("echo", True), ("best_of", 3), ("suffix", "x"), ("logprobs", 1)]
 )
 def test_completions_refuse_too(name: str, value: Any) -> None:
     with pytest.raises(ApiError, match="not supported") as refused:

@@ -10,9 +10,18 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
-from cascade.decoding import Sampling, gumbel, pick, pick_rows, probabilities, score_of, scores
+from cascade.decoding import (
+    Sampling,
+    gumbel,
+    log_probability,
+    pick,
+    pick_rows,
+    probabilities,
+    score_of,
+    scores,
+)
 from cascade.decoding import sampler as sampler_module
 from cascade.errors import ModelError, SettingsError
 
@@ -305,3 +314,17 @@ def test_impossible_settings_name_their_field(field: str, value: Any) -> None:
     with pytest.raises(SettingsError, match=f"^{field}: ") as caught:
         Sampling(**{field: value})
     assert caught.value.field == field
+
+
+def test_log_probabilities_are_those_of_the_softmax() -> None:
+    rng = np.random.default_rng(5)
+    for scale in (0.1, 3.0, 500.0):
+        row = (rng.normal(size=200) * scale).astype(np.float32)
+        row[7] = -np.inf
+        expected = special.log_softmax(row.astype(np.float64))
+        for token in (0, 50, 199, int(row.argmax())):
+            assert log_probability(row, token) == pytest.approx(expected[token], abs=1e-9)
+        assert log_probability(row, 7) == -np.inf
+    assert log_probability(np.array([1000.0, -1000.0], np.float32), 0) == 0
+    with pytest.raises(ModelError):
+        log_probability(np.array([np.nan, 0.0], np.float32), 1)

@@ -57,6 +57,7 @@ SAMPLES: tuple[Message, ...] = (
         seed=(1 << 64) - 1,
         stop_ids=(2, 0),
         patience_s=0.25,
+        wants_logprobs=True,
     ),
     Hint(
         alias=3,
@@ -141,6 +142,7 @@ def opens(draw: st.DrawFn, vocab_size: int) -> Open:
         seed=draw(st.integers(0, (1 << 64) - 1)),
         stop_ids=draw(token_lists(vocab_size, 10)),
         patience_s=draw(st.floats(0, 86_400)),
+        wants_logprobs=draw(st.booleans()),
     )
 
 

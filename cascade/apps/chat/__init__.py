@@ -1,0 +1,1 @@
+"""`cascade chat`: a conversation in a terminal, or lines in a pipe."""

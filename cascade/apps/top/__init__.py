@@ -1,0 +1,1 @@
+"""`cascade top`: what edges and gateways are doing, from their `/metrics`."""
