@@ -239,3 +239,10 @@ def test_a_row_of_the_benchmark_is_the_sum_of_its_edges(tmp_path: Path) -> None:
     }
     plot_scale(figures, crowds={"cloud": scale.crowd_of("cloud")}, path=str(tmp_path / "scale.png"))
     assert (tmp_path / "scale.png").stat().st_size > 10_000
+
+
+def test_the_model_is_held_against_edges_of_other_kinds() -> None:
+    row = scale.measure_elsewhere(0.6, 20.0, 0.5, 6, 6.0)
+    assert row["error"] == pytest.approx(row["fluid_ms_per_token"] / row["ms_per_token"] - 1, abs=1e-3)
+    assert abs(row["error"]) < 0.15, "six devices and four seconds scatter"
+    assert len(set(scale.ELSEWHERE)) == 16
