@@ -136,6 +136,10 @@ def fluid(
     edges: Annotated[
         int | None, typer.Option(min=1, help="So many edges share them.", show_default="the file's")
     ] = None,
+    broker: Annotated[
+        list[float] | None,
+        typer.Option(metavar="N", help="They share a broker that takes so many messages a second."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the fluid model, without running anything: for crowds that no simulation carries.
@@ -148,4 +152,11 @@ def fluid(
     """
     from . import lab_fluid
 
-    lab_fluid.ask(file, devices=devices or [10_000], goals_ms=goal or [], edges=edges, as_json=as_json)
+    lab_fluid.ask(
+        file,
+        devices=devices or [10_000],
+        goals_ms=goal or [],
+        edges=edges,
+        brokers_per_s=broker or [],
+        as_json=as_json,
+    )

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from ..device.window import MARGIN_S, farness
 from ..settings import check_int, check_number
 
-__all__ = ["Crowd", "Flow", "devices_within", "flow", "knee", "most_devices"]
+__all__ = ["Crowd", "Flow", "devices_on_broker", "devices_within", "flow", "knee", "most_devices"]
 
 MOST_DEVICES = 10_000_000
 GONE = 1e-5
@@ -147,6 +147,11 @@ def knee(crowd: Crowd) -> int:
         return math.log(more.tokens_per_s / some.tokens_per_s) > math.log(1.1) / 2
 
     return most_devices(gains)
+
+
+def devices_on_broker(crowd: Crowd, messages_per_s: float, edges: int) -> int:
+    """The most devices whose messages a broker takes that so many edges share."""
+    return most_devices(lambda devices: edges * flow(crowd, devices / edges).messages_per_s <= messages_per_s)
 
 
 def most_devices(holds: Callable[[int], bool]) -> int:

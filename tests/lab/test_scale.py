@@ -198,7 +198,7 @@ def test_the_fluid_model_is_asked_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = ROOT / "examples" / "lab" / "scale.toml"
-    ask(path, devices=[100, 10_000], goals_ms=[60], edges=4, as_json=True)
+    ask(path, devices=[100, 10_000], goals_ms=[60], edges=4, brokers_per_s=[1000], as_json=True)
     answers = json.loads(capsys.readouterr().out)
     few, many = [row for row in answers["devices"] if row["policy.label"] == "cloud"]
     assert few["ms_per_token"] == pytest.approx(50 + 0.5 * 24)
@@ -206,10 +206,14 @@ def test_the_fluid_model_is_asked_on_the_command_line(
     held = {row["policy.label"]: row["devices_held"] for row in answers["goals"]}
     assert held["cloud"] == 4 * 21
     assert held["adaptive, latency"] > 2 * held["cloud"]
-    ask(path, devices=[100], goals_ms=[], edges=None, as_json=False)
+    edges, broker, *_ = answers["saturation"]
+    assert (edges["what"], edges["devices"]) == ("edges", pytest.approx(400, rel=0.1))
+    # A commit each 50 to 60 ms, and an acknowledgement now and then.
+    assert broker["devices"] == pytest.approx(1000 * 0.055, rel=0.1)
+    ask(path, devices=[100], goals_ms=[], edges=None, brokers_per_s=[], as_json=False)
     assert "adaptive" in capsys.readouterr().out
     with pytest.raises(SettingsError, match="devices"):
-        ask(path, devices=[0], goals_ms=[], edges=None, as_json=True)
+        ask(path, devices=[0], goals_ms=[], edges=None, brokers_per_s=[], as_json=True)
 
 
 # The benchmark around its runs
@@ -239,3 +243,10 @@ def test_a_row_of_the_benchmark_is_the_sum_of_its_edges(tmp_path: Path) -> None:
     }
     plot_scale(figures, crowds={"cloud": scale.crowd_of("cloud")}, path=str(tmp_path / "scale.png"))
     assert (tmp_path / "scale.png").stat().st_size > 10_000
+
+
+def test_the_model_is_held_against_edges_of_other_kinds() -> None:
+    row = scale.measure_elsewhere(0.6, 20.0, 0.5, 6, 6.0)
+    assert row["error"] == pytest.approx(row["fluid_ms_per_token"] / row["ms_per_token"] - 1, abs=1e-3)
+    assert abs(row["error"]) < 0.15, "six devices and four seconds scatter"
+    assert len(set(scale.ELSEWHERE)) == 16

@@ -18,7 +18,7 @@ from ..experiment.effort import Effort
 from ..experiment.reading import flat
 from ..experiment.settings import LinkSettings, LoadSettings, ModelSettings, Point, PolicySettings
 from ..experiment.trial import run_edge
-from ..fluid import Crowd, Flow, devices_within, flow, knee, most_devices
+from ..fluid import Crowd, Flow, devices_on_broker, devices_within, flow, knee
 from ..progress import must
 from ._campaign import Campaign, Work
 
@@ -182,15 +182,6 @@ def _errors(row: Row) -> Row:
     return {"devices": row["devices"], "policy": row["policy"], **errors}
 
 
-def _devices_on_broker(kind: Crowd, messages_per_s: float) -> int:
-    """All edges share it."""
-
-    def holds(devices: int) -> bool:
-        return EDGES * flow(kind, devices / EDGES).messages_per_s <= messages_per_s
-
-    return most_devices(holds)
-
-
 def _effort(work: Work, parts: Sequence[Row]) -> Row:
     """Of the edges whose messages were not written down."""
     devices, policy, *_ = work.arguments
@@ -249,7 +240,7 @@ def _saturation() -> list[Row]:
             }
         )
         for broker, limit in BROKERS.items():
-            devices = _devices_on_broker(kind, limit)
+            devices = devices_on_broker(kind, limit, EDGES)
             found.append(
                 {
                     "what": f"{broker}: {limit:,} messages a second, {EDGES} edges",
