@@ -37,21 +37,28 @@ class Held(SyntheticSequence):
     """A cache whose model knows when it is given back."""
 
     held: set[int]
+    number: int
 
     def release(self) -> None:
         super().release()
-        self.held.discard(id(self))
+        self.held.discard(self.number)
+
+    def __del__(self) -> None:
+        if not self.length:  # made to ask what it would take, and never filled: there is nothing to give back
+            self.held.discard(self.number)
 
 
 class Target(SyntheticTarget):
     def __init__(self, **options: Any) -> None:
         super().__init__(vocab_size=VOCAB_SIZE, **options)
         self.held: set[int] = set()
+        self.num_made = 0
 
     def new_sequence(self) -> SyntheticSequence:
         sequence = Held([self._start])
-        sequence.held = self.held
-        self.held.add(id(sequence))
+        sequence.held, sequence.number = self.held, self.num_made
+        self.num_made += 1
+        self.held.add(sequence.number)
         return sequence
 
 
