@@ -103,10 +103,11 @@ class BatchEngine:
         kept: tuple[bool, ...],
         *,
         may_go_on: bool,
+        alpha: float = 0.0,
     ) -> None:
         decode = _ours(text)
         decode.has_pen = may_go_on
-        decode.offer(position, prefix_hash, tokens, self._now_s(), kept)
+        decode.offer(position, prefix_hash, tokens, self._now_s(), kept, alpha)
         self._changed.set()
 
     def overrule(self, text: Text, position: int, prefix_hash: int) -> bool:
@@ -244,6 +245,10 @@ class BatchEngine:
             samplings += [step.decode.request.sampling] * step.num_picks
             positions += range(step.position, step.position + step.num_picks)
         picks: list[int] = pick_rows(logits, samplings, positions).tolist()
+        row = 0
+        for step in steps:
+            step.accept(logits[row : row + step.num_picks], picks[row : row + step.num_picks])
+            row += step.num_picks
         return picks
 
     def _postprocess(self, steps: list[PlannedStep], picks: list[int]) -> None:
