@@ -13,7 +13,7 @@ from ..settings import check_number
 from .sampler import score_of
 from .sampling import Sampling
 
-__all__ = ["agreed_prefix", "lenient_prefix"]
+__all__ = ["agreed_prefix", "is_nearly_as_good", "lenient_prefix"]
 
 
 def agreed_prefix(hints: Sequence[int], picks: Sequence[int]) -> int:
@@ -45,12 +45,17 @@ def lenient_prefix(
     if alpha == 0:
         return agreed_prefix(hints, picks)
     check_number("alpha", alpha, high=math.nextafter(1.0, 0.0))
-    allowance = math.log1p(-alpha)
     count = 0
     for i, (hint, own) in enumerate(zip(hints, picks, strict=False)):
-        if hint != own:
-            hint_score, own_score = score_of(logits[i], sampling, position + i, (hint, own))
-            if hint_score < own_score + allowance:
-                break
+        if hint != own and not is_nearly_as_good(hint, own, logits[i], sampling, position + i, alpha=alpha):
+            break
         count += 1
     return count
+
+
+def is_nearly_as_good(
+    hint: int, own: int, logits: Any, sampling: Sampling, position: int, *, alpha: float
+) -> bool:
+    """The rule of `lenient_prefix` for one hint, not the own pick; `logits` is its row, 0 < alpha < 1."""
+    hint_score, own_score = score_of(logits, sampling, position, (hint, own))
+    return bool(hint_score >= own_score + math.log1p(-alpha))

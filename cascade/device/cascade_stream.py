@@ -12,7 +12,7 @@ from typing import Any
 from ..events import Source, Summary, Verified
 from ..wire import Commit
 from .drafter import Guess
-from .escalation import Escalation
+from .escalation import RESERVE, Escalation
 from .keep_outbox import KeepOutbox
 from .kept_guesses import KeptGuesses, Settled, Settlement
 from .ledger import Book
@@ -30,12 +30,16 @@ class CascadeStream(Stream):
         book: Book,
         escalation: Escalation,
         audit: Callable[[CascadeStream], bool],
+        alpha: float = 0.0,
         **options: Any,
     ) -> None:
-        """`audit`: have the edge look at what it has not seen when the stream ends; False: it will not."""
+        """`audit`: have the edge look at what it has not seen when the stream ends; False: it will not.
+        `alpha`: how lenient the edge may be with guesses, as far as the ledger has room for it.
+        """
         self._book = book
         self._escalation = escalation
         self._audit = audit
+        self._alpha = alpha
         self._is_link_failing = False
         super().__init__(*args, **options)
 
@@ -49,6 +53,7 @@ class CascadeStream(Stream):
             session_id=session_id,
             alias=self.alias,
             is_lossless=self._book.quality == 1,
+            alpha=self._alpha,
         )
 
     @property
@@ -74,9 +79,10 @@ class CascadeStream(Stream):
     def _take_guess(self, guess: Guess, now_s: float) -> None:
         doubt = 1 - self._scheduler.chance_of(guess.confidence)
         is_kept = self._may_keep(guess.token, doubt)
-        if is_kept:
+        is_booked = is_kept or self._may_be_lenient(guess.token)
+        if is_booked:
             self._book.keep()
-        self.text_so_far.add_guess(guess.token, doubt, is_kept=is_kept)
+        self.text_so_far.add_guess(guess.token, doubt, is_kept=is_kept, is_booked=is_booked)
         self._scheduler.note_guess(guess.confidence, is_kept=is_kept)
         self._hand_over_kept(now_s, is_at_once=True)
         if self._is_link_failing:
@@ -92,6 +98,12 @@ class CascadeStream(Stream):
         return self._escalation.wants_to_keep(
             doubt, survival=self._scheduler.survival, num_unaudited=self.text_so_far.num_unaudited
         )
+
+    def _may_be_lenient(self, token: int) -> bool:
+        """A guess that the edge lets stay, and would not have picked, is a disagreement and needs room."""
+        if not self._alpha or token in self.request.stop_ids:
+            return False
+        return self._book.may_keep and self._book.balance >= RESERVE
 
     def _hand_over_kept(self, now_s: float, *, is_at_once: bool) -> None:
         """What is decided, with nothing open before it."""
@@ -116,9 +128,9 @@ class CascadeStream(Stream):
                 return
             if not self._escalation.wants_to_keep_open_guess(num_unaudited=text.num_unaudited):
                 return
-            self._book.keep()
             self._scheduler.note_kept(text.num_seen - text.head)
-            text.keep_next()
+            if text.keep_next():
+                self._book.keep()
             self._hand_over_kept(now_s, is_at_once=False)
 
     # The edge decides, and audits
@@ -152,14 +164,17 @@ class CascadeStream(Stream):
             self._notify(self)
 
     def _account(self, place: Settled) -> None:
-        if place.was_kept:
+        if place.was_booked:
             if place.was_provisional:
                 self._book.note_delivered()
             self._book.audit(is_own=place.is_own)
         elif place.was_provisional:
             self._book.audit_provisional(is_own=place.is_own)
+        elif not place.is_own:
+            self._book.dispute()  # nobody asked for that, and it counts all the same
         doubt = 1.0 if place.doubt is None else place.doubt
-        self._escalation.note_verdict(doubt, was_kept=place.was_kept, is_own=place.is_own)
+        was_kept = place.was_booked and place.source is Source.KEPT
+        self._escalation.note_verdict(doubt, was_kept=was_kept, is_own=place.is_own)
 
     def _tell_of_provisional(self, settlement: Settlement, now_s: float) -> None:
         """What became of tokens that were seen for want of an edge."""
@@ -179,7 +194,7 @@ class CascadeStream(Stream):
 
     def _end(self) -> None:
         text = self.text_so_far
-        self._book.release(text.num_kept_unseen)
+        self._book.release(text.num_booked_unseen)
         if text.num_unaudited and not self._audit(self):
             self._give_up()
         super()._end()
@@ -187,7 +202,7 @@ class CascadeStream(Stream):
     def _give_up(self) -> None:
         """Nobody will say anything of what is seen and not audited."""
         text = self.text_so_far
-        self._book.give_up(text.num_kept - text.num_kept_unseen)
+        self._book.give_up(text.num_booked - text.num_booked_unseen)
 
     def _summarise(self) -> Summary:
         return self._tally.summary(self._link, account=self._book.account)

@@ -210,6 +210,7 @@ class Device:
         - `policy`: how to draft and when to send; as fast as can be, unless given (`Policy.adaptive`);
         - `quality` (1: lossless): the least share of tokens that are the target's own pick. The device may
           decide tokens by itself, without asking, and the account's ledger holds it to that share;
+        - `alpha` (0): below quality 1, how lenient the edge may be with guesses, out of the same ledger;
         - `on_disconnect` ("wait"): "continue" goes on with the draft alone once there was no edge for
           `offline_after_s` (2). Such tokens are provisional; with `revisions` (False) those that the edge
           would not have said are withdrawn when it is back: iterate over `events()` then;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..wire import Keep, Message, Pen
 from .kept_guesses import KeptGuesses
 from .outbox import Outbox, StreamRequest
@@ -21,14 +23,17 @@ class KeepOutbox(Outbox):
         alias: int,
         is_lossless: bool = False,
         pen: Pen = Pen.EDGE,
+        alpha: float = 0.0,
     ) -> None:
         """`is_lossless`: nothing is kept but for want of an edge, so what is no more than a guess is said as
-        lossless streams say it. `pen`: who decides behind what is sent."""
+        lossless streams say it. `pen`: who decides behind what is sent. `alpha`: how lenient the edge may be
+        with guesses that are booked."""
         super().__init__(request, text, session_id=session_id, alias=alias)
         self._opened_generation = 0
         self._kept_text = text
         self._is_lossless = is_lossless
         self._pen = pen
+        self._leniency = math.floor(256 * alpha)
 
     @property
     def raised(self) -> int:
@@ -61,6 +66,7 @@ class KeepOutbox(Outbox):
             kept=kept,
             known=hint.known,
             pen=self._pen,
+            leniency=self._leniency if self._kept_text.are_booked(position, position + len(tokens)) else 0,
             raised=self.raised,
             stamp_ms=hint.stamp_ms,
             patience_ms=hint.patience_ms,

@@ -21,8 +21,8 @@ class Settled:
     source: Source
     is_own: bool
     """The target's own pick."""
-    was_kept: bool
-    """Within the promise."""
+    was_booked: bool
+    """It had a place in the ledger, for it may be another than the target's pick."""
     was_provisional: bool
     """The app has had it for want of an edge."""
     doubt: float | None
@@ -62,6 +62,8 @@ class KeptGuesses(Guesses):
         """Of the chain."""
         self._kept: set[int] = set()
         """Positions of the chain that the device has decided."""
+        self._booked: set[int] = set()
+        """Those, and guesses with which the edge may be lenient: they have a place in the ledger."""
         self._provisional: set[int] = set()
         """Positions of the chain that were seen for want of an edge."""
 
@@ -71,8 +73,12 @@ class KeptGuesses(Guesses):
         return len(self._kept)
 
     @property
-    def num_kept_unseen(self) -> int:
-        return sum(position >= self.num_seen for position in self._kept)
+    def num_booked(self) -> int:
+        return len(self._booked)
+
+    @property
+    def num_booked_unseen(self) -> int:
+        return sum(position >= self.num_seen for position in self._booked)
 
     @property
     def num_provisional_unsent(self) -> int:
@@ -87,6 +93,9 @@ class KeptGuesses(Guesses):
         """Which tokens of the chain stand whatever the edge says."""
         return tuple(self._stands(position) for position in range(start, stop))
 
+    def are_booked(self, start: int, stop: int) -> bool:
+        return all(position in self._booked for position in range(start, stop))
+
     def _stands(self, position: int) -> bool:
         return position in self._kept or (not self._can_revise and position in self._provisional)
 
@@ -97,10 +106,12 @@ class KeptGuesses(Guesses):
         """The hash of all tokens before `position`, all 32 bits of it."""
         return self._text.state_before(position)
 
-    def add_guess(self, token: int, doubt: float, *, is_kept: bool) -> None:
+    def add_guess(self, token: int, doubt: float, *, is_kept: bool, is_booked: bool = False) -> None:
         self._doubts[self.end] = doubt
         if is_kept:
             self._kept.add(self.end)
+        if is_kept or is_booked:
+            self._booked.add(self.end)
         self.add(token)
 
     @property
@@ -118,9 +129,12 @@ class KeptGuesses(Guesses):
         self.num_seen += 1
         return position, self.tokens[position], self._doubts[position]
 
-    def keep_next(self) -> None:
-        """The next guess that was not seen is one no more."""
+    def keep_next(self) -> bool:
+        """The next guess that was not seen is one no more; False if it had its place in the ledger before."""
+        is_new = self.num_seen not in self._booked
         self._kept.add(self.num_seen)
+        self._booked.add(self.num_seen)
+        return is_new
 
     def see_provisionally(self) -> tuple[int, int, float, bool] | None:
         """The next token of the chain, whatever it is: position, token, doubt, and is it outside of the
@@ -130,12 +144,12 @@ class KeptGuesses(Guesses):
             return None
         self._provisional.add(position)
         self.num_seen += 1
-        return position, self.tokens[position], self._doubts[position], position not in self._kept
+        return position, self.tokens[position], self._doubts[position], position not in self._booked
 
     def drop_chain(self) -> tuple[int, int]:
         """Take back what is provisional; nothing else may be seen. How many tokens were seen, and how many
         of these were outside of the promise."""
-        num_seen, num_unbooked = self.num_seen - self.head, len(self._provisional - self._kept)
+        num_seen, num_unbooked = self.num_seen - self.head, len(self._provisional - self._booked)
         self._text.truncate(self.head)
         self.num_seen = self.sent = self.head
         self._provisional.clear()
@@ -147,7 +161,8 @@ class KeptGuesses(Guesses):
         text._doubts = dict(self._doubts)
         for token in self.tokens[self.head : self.num_seen]:
             text.add(token)
-        text._kept = {position for position in self._kept if position < self.num_seen}
+        text._booked = {position for position in self._booked if position < self.num_seen}
+        text._kept = set(text._booked)
         text._provisional = set(self._provisional)
         text.num_seen = self.num_seen
         return text
@@ -171,16 +186,17 @@ class KeptGuesses(Guesses):
             stands = is_same and self._stands(position)
             source = Source.KEPT if stands else Source.HINTED if is_same else Source.DRIVEN
             doubt = self._doubts.get(position) if is_guessed else None
-            was_kept = is_same and position in self._kept
+            was_booked = is_same and position in self._booked
             was_provisional = is_same and position in self._provisional
-            places.append(Settled(position, token, source, owned, was_kept, was_provisional, doubt))
+            places.append(Settled(position, token, source, owned, was_booked, was_provisional, doubt))
             if is_guessed:
                 verdicts.append(is_same and owned)
                 is_alive = is_same
         judgement = self.commit(tokens[: len(places)])
         changed_from = self.end if judgement.changed_from is None else judgement.changed_from
-        num_dead = sum(position >= changed_from for position in self._kept)
-        num_unbooked = sum(position >= changed_from for position in self._provisional - self._kept)
+        num_dead = sum(position >= changed_from for position in self._booked)
+        num_unbooked = sum(position >= changed_from for position in self._provisional - self._booked)
+        self._booked = {position for position in self._booked if self.head <= position < changed_from}
         self._kept = {position for position in self._kept if self.head <= position < changed_from}
         self._provisional = {
             position for position in self._provisional if self.head <= position < changed_from

@@ -214,6 +214,10 @@ class Book:
         self.num_open -= num_tokens
         self.num_disputed += num_tokens
 
+    def dispute(self) -> None:
+        """Delivered, not the target's pick, and never kept."""
+        self.num_disputed += 1
+
     def note_delivered(self) -> None:
         """Within the promise. In the book of quality 1 that is a lossless token."""
         if self.quality == 1:

@@ -31,6 +31,7 @@ class StreamOptions(TypedDict, total=False):
     policy: Policy | None
     quality: float
     threshold: float | None
+    alpha: float
     on_disconnect: OnDisconnect
     offline_after_s: float
     revisions: bool
@@ -63,6 +64,9 @@ class StreamSettings:
     """The least share of tokens that are the target's own pick, in all streams of this quality. 1: all."""
     threshold: float | None = None
     """Keep tokens whose chance of disagreement is not above this, within the ledger. None: steered."""
+    alpha: float = 0.0
+    """The edge lets guesses stay whose score is not below its own pick's by more than -log(1 - alpha), as far
+    as the ledger has room for them."""
     on_disconnect: OnDisconnect = "wait"
     """While there is no edge: wait for one, or go on with the draft alone, provisionally."""
     offline_after_s: float = 2.0
@@ -79,6 +83,9 @@ class StreamSettings:
         check_number("quality", self.quality, low=0.5, high=1)
         if self.threshold is not None:
             check_number("threshold", self.threshold, low=0, high=1)
+        check_number("alpha", self.alpha, low=0, high=0.99)
+        if self.alpha and self.quality == 1:
+            raise SettingsError("alpha", "costs agreement, and quality=1 promises all of it; promise less")
         check_int("max_new_tokens", self.max_new_tokens, low=1)
         if self.on_disconnect not in get_args(OnDisconnect):
             raise SettingsError("on_disconnect", f'must be "wait" or "continue", not {self.on_disconnect!r}')

@@ -180,6 +180,7 @@ class DeviceSession:
             "book": self.ledger.book(settings.quality),
             "escalation": Escalation(settings.quality, fixed_threshold=settings.threshold),
             "audit": self._auditor.take,
+            "alpha": settings.alpha,
         }
         if settings.on_disconnect == "wait":
             return CascadeStream, options

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ..decoding import cut
+from ..decoding import cut, is_nearly_as_good
 from ..errors import EngineError
 from ..models.base import Feed
 from ..wire.text import HashedText, common_prefix
@@ -149,7 +150,8 @@ class Decode:
             num_valid=cache.num_valid,
             fed=fed,
             hints=hints,
-            is_kept=self.hints.kept(self.head, self.head + len(hints)),
+            stands=self.hints.kept(self.head, self.head + len(hints)),
+            alphas=self.hints.alphas(self.head, self.head + len(hints)),
             num_picks=0 if is_partial else len(hints) + 1,
             position=self.head,
             revision=self._revision,
@@ -194,7 +196,7 @@ class Decode:
 
     def _decide(self, step: PlannedStep, picks: list[int]) -> Decided:
         """What was fed, and the token behind it if the device has kept that: its row is there anyway."""
-        chain, is_kept = list(step.hints), list(step.is_kept)
+        chain, is_kept = list(step.hints), list(step.stands)
         ahead = self.hints.usable(len(picks))
         has_next = len(ahead) == len(picks) and ahead[:-1] == chain
         if has_next and self.hints.kept(step.position + len(chain), step.position + len(picks))[0]:
@@ -224,9 +226,10 @@ class Decode:
         tokens: tuple[int, ...],
         now_s: float,
         kept: tuple[bool, ...] | None = None,
+        alpha: float = 0.0,
     ) -> None:
-        """The device's guess, of use or not, and what it `kept` of it."""
-        self.hints.offer(position, prefix_hash, tokens, kept)
+        """The device's guess, of use or not, and what it `kept` of it. With the rest we may be lenient."""
+        self.hints.offer(position, prefix_hash, tokens, kept, alpha)
         if self.hints.num_usable:
             self._due_s = min(self._due_s, now_s)
         self.outlook.note_hints(self.hints.num_usable, now_s)
@@ -269,8 +272,11 @@ class PlannedStep:
     fed: list[int]
     """Committed tokens that the cache lacks, then the hints."""
     hints: list[int]
-    is_kept: list[bool]
-    """Which of the hints are no guesses."""
+    stands: list[bool]
+    """Which of the hints stay whatever we pick: those that are no guesses, and, after the pass, such as are
+    nearly as good as our pick."""
+    alphas: list[float]
+    """How lenient we may be with each hint."""
     num_picks: int
     """One for every hint and one more, or none: the text lacks more than this pass feeds."""
     position: int
@@ -286,6 +292,16 @@ class PlannedStep:
     def num_rebuilt(self) -> int:
         """Rows that were fed before, and lost to an eviction."""
         return max(0, min(self.num_valid + len(self.fed), self.cache.num_lost) - self.num_valid)
+
+    def accept(self, logits: Any, picks: list[int]) -> None:
+        """Be lenient where we may: row i of the logits judges hint i."""
+        sampling = self.decode.request.sampling
+        for index, (hint, alpha) in enumerate(zip(self.hints, self.alphas, strict=True)):
+            if alpha and index < len(picks) and hint != picks[index]:
+                position, own = self.position + index, picks[index]
+                self.stands[index] |= is_nearly_as_good(
+                    hint, own, logits[index], sampling, position, alpha=alpha
+                )
 
     def num_unfed(self, max_hints: int) -> int:
         """Hints that might have been fed, and are not."""

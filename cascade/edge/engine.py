@@ -112,10 +112,11 @@ class BatchEngine:
         kept: tuple[bool, ...],
         *,
         may_go_on: bool,
+        alpha: float = 0.0,
     ) -> None:
         decode = _ours(text)
         decode.has_pen = may_go_on
-        decode.offer(position, prefix_hash, tokens, self._now_s(), kept)
+        decode.offer(position, prefix_hash, tokens, self._now_s(), kept, alpha)
         self._changed.set()
 
     def overrule(self, text: Text, position: int, prefix_hash: int) -> bool:
@@ -255,10 +256,11 @@ class BatchEngine:
         picks: list[int] = pick_rows(logits, samplings, positions).tolist()
         found, row = [], 0
         for step in steps:
-            tokens = picks[row : row + step.num_picks]
+            rows, tokens = logits[row : row + step.num_picks], picks[row : row + step.num_picks]
+            step.accept(rows, tokens)
             logprobs = []
             if step.decode.request.wants_logprobs:
-                logprobs = [log_probability(logits[row + at], token) for at, token in enumerate(tokens)]
+                logprobs = [log_probability(rows[at], token) for at, token in enumerate(tokens)]
             found.append(_Picks(tokens, logprobs))
             row += step.num_picks
         return found

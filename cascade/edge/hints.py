@@ -26,11 +26,13 @@ class _Offer:
     tokens: tuple[int, ...]
     kept: tuple[bool, ...] | None = None
     """Those that the device decided by itself. Then the hash has all its 32 bits."""
+    alpha: float = 0.0
+    """How lenient we may be with the others."""
 
     def first(self, count: int) -> _Offer:
         """The same with its first `count` tokens only."""
         kept = None if self.kept is None else self.kept[:count]
-        return _Offer(self.position, self.prefix_hash, self.tokens[:count], kept)
+        return _Offer(self.position, self.prefix_hash, self.tokens[:count], kept, self.alpha)
 
 
 class HintBuffer:
@@ -44,6 +46,8 @@ class HintBuffer:
         self._early: list[_Offer] = []
         self._kept: set[int] = set()
         """Positions of the chain whose tokens are no guesses."""
+        self._alphas: dict[int, float] = {}
+        """Positions of the chain with whose guesses we may be lenient."""
         self.num_dropped = 0
         """Hint tokens that could not be used: of a dead chain, of the past, or too many."""
 
@@ -73,18 +77,23 @@ class HintBuffer:
         """Which tokens of the chain the device has decided by itself."""
         return [position in self._kept for position in range(start, stop)]
 
+    def alphas(self, start: int, stop: int) -> list[float]:
+        """How lenient we may be with the guesses of the chain."""
+        return [self._alphas.get(position, 0.0) for position in range(start, stop)]
+
     def offer(
         self,
         position: int,
         prefix_hash: int,
         tokens: tuple[int, ...],
         kept: tuple[bool, ...] | None = None,
+        alpha: float = 0.0,
     ) -> None:
         """Take a hint: chain it, keep it for later, or drop it.
 
         `kept`, where the device has decided some of it by itself; the hash has all its 32 bits then.
         """
-        offer = _Offer(position, prefix_hash, tokens, kept)
+        offer = _Offer(position, prefix_hash, tokens, kept, alpha)
         if position > len(self._text):
             self._keep_early(offer)
         elif self._chain(offer):
@@ -108,8 +117,10 @@ class HintBuffer:
             text.truncate(self._head)
             text.extend(tokens)
             self._kept.clear()
-        elif self._kept:
+            self._alphas.clear()
+        elif self._kept or self._alphas:
             self._kept = {position for position in self._kept if position >= new_head}
+            self._alphas = {at: alpha for at, alpha in self._alphas.items() if at >= new_head}
         self._head = new_head
         if self._early:
             self._chain_early()
@@ -129,6 +140,7 @@ class HintBuffer:
         self._head = len(self._text)
         self._early.clear()
         self._kept.clear()
+        self._alphas.clear()
 
     def _chain(self, offer: _Offer) -> bool:
         """Put tokens into the chain at their position if what stands before them is what the device saw."""
@@ -151,11 +163,17 @@ class HintBuffer:
             self.num_dropped += len(text) - start
             text.truncate(start)
             self._kept = {kept for kept in self._kept if kept < start}
+            self._alphas = {at: alpha for at, alpha in self._alphas.items() if at < start}
             known = []
         text.extend(news[len(known) :])
         if offer.kept is not None:
             kept = offer.kept[num_past : num_past + len(news)]
             self._kept.update(start + index for index, is_kept in enumerate(kept) if is_kept)
+            for at in range(start, start + len(kept)):
+                if offer.alpha:
+                    self._alphas[at] = offer.alpha
+                else:
+                    self._alphas.pop(at, None)
         return True
 
     def _keep_early(self, hint: _Offer) -> None:

@@ -186,8 +186,12 @@ class Engine(Protocol):
         kept: tuple[bool, ...],
         *,
         may_go_on: bool,
+        alpha: float = 0.0,
     ) -> None:
         """A hint of which the device has decided some tokens by itself; the hash has 32 bits.
+
+        Above 0, `alpha` lets its guesses stay that are nearly as good as the engine's own pick
+        (`decoding.is_nearly_as_good`). An engine may be stricter than it has to.
 
         `may_go_on`: behind its last token the engine decides, after its patience. Otherwise it adds nothing
         of its own there, until the text is resumed or another keep says so.

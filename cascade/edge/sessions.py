@@ -169,7 +169,13 @@ class Sessions:
         else:
             may_go_on = hint.pen is Pen.EDGE
             self._engine.keep(
-                text, hint.position, hint.prefix_hash, hint.tokens, hint.kept, may_go_on=may_go_on
+                text,
+                hint.position,
+                hint.prefix_hash,
+                hint.tokens,
+                hint.kept,
+                may_go_on=may_go_on,
+                alpha=hint.leniency / 256,
             )
 
     def _overrule(self, session: Session, account: Account, keep: Hint | Keep) -> bool:

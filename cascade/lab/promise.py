@@ -56,7 +56,7 @@ class PromiseRun:
     num_unaccounted: int
     """Wrong by the replay, and not disputed in the ledger."""
     num_strangers: int
-    """Wrong, and not kept by the device: must be 0."""
+    """Wrong, and not kept by the device: must be 0 where the edge is not lenient."""
     num_restarts: int
     num_reopens: int
     num_lost: int
@@ -140,12 +140,12 @@ def own_picks(
     return is_own
 
 
-def keep_promise(seed: int, *, quality: float, num_tokens: int = 2000) -> PromiseRun:
-    """One run, and its replay."""
-    return run_virtual(_run(random.Random(seed), quality, num_tokens), limit_s=LIMIT_S)
+def keep_promise(seed: int, *, quality: float, num_tokens: int = 2000, alpha: float = 0.0) -> PromiseRun:
+    """One run, and its replay. `alpha`: how lenient edges may be."""
+    return run_virtual(_run(random.Random(seed), quality, num_tokens, alpha), limit_s=LIMIT_S)
 
 
-async def _run(dice: random.Random, quality: float, num_tokens: int) -> PromiseRun:
+async def _run(dice: random.Random, quality: float, num_tokens: int, alpha: float) -> PromiseRun:
     target = SyntheticTarget(seed=dice.getrandbits(20), vocab_size=VOCAB_SIZE)
     edges = [_FlakyEdge(f"edge-{number}", target, dice) for number in range(2)]
     lives = [asyncio.create_task(edge.live()) for edge in edges]
@@ -186,6 +186,7 @@ async def _run(dice: random.Random, quality: float, num_tokens: int) -> PromiseR
                     temperature=sampling.temperature,
                     seed=sampling.seed,
                     quality=quality,
+                    alpha=alpha,
                 )
                 asks.append(reader.read(stream, prompt, sampling))
             await asyncio.gather(*asks)

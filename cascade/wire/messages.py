@@ -165,6 +165,8 @@ class Keep:
 
     `raised` is how far the generation is above that of the last OPEN. A KEEP that raises it overrules what
     the edge said from `position` on. `known`, `stamp_ms` and `patience_ms` are those of HINT.
+
+    `leniency`, in 256ths: a guess may stay that is not the edge's own pick, if it is nearly as good.
     """
 
     alias: int
@@ -178,6 +180,7 @@ class Keep:
     raised: int = 0
     stamp_ms: int | None = None
     patience_ms: int | None = None
+    leniency: int = 0
 
 
 @record

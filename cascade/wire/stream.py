@@ -149,11 +149,12 @@ def _lower_keep(message: Keep, packer: TokenPacker) -> Values:
         message.raised,
         message.stamp_ms,
         message.patience_ms,
+        message.leniency,
     )
 
 
 def _lift_keep(values: Values, packer: TokenPacker) -> Keep:
-    _, alias, generation, position, guess, kept, behind, pen, raised, stamp_ms, patience_ms = values
+    _, alias, generation, position, guess, kept, behind, pen, raised, stamp_ms, patience_ms, leniency = values
     prefix_hash, tokens = _unpack_guess(guess, packer, "KEEP", _KEEP_HASH_BYTES)
     return Keep(
         alias=alias,
@@ -167,6 +168,7 @@ def _lift_keep(values: Values, packer: TokenPacker) -> Keep:
         raised=raised,
         stamp_ms=stamp_ms,
         patience_ms=patience_ms,
+        leniency=leniency,
     )
 
 
@@ -288,6 +290,7 @@ STREAM_LAYOUTS: Final = (
             Field("raised", _COUNT, 0),
             Field("stamp_ms", optional(_COUNT), None),
             Field("patience_ms", optional(_COUNT), None),
+            Field("leniency", whole(0, U8), 0),
         ),
         _lower_keep,
         _lift_keep,

@@ -131,7 +131,9 @@ class PlainEngine:
         kept: tuple[bool, ...],
         *,
         may_go_on: bool,
+        alpha: float = 0.0,
     ) -> None:
+        """It is never lenient."""
         assert isinstance(text, PlainText)
         text.keeps = [*text.keeps[-7:], (position, prefix_hash, tokens, kept)]
         text.may_go_on = may_go_on

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cascade.decoding import Sampling
@@ -18,6 +20,7 @@ from cascade.errors import SettingsError
 from cascade.events import Source, Token
 from cascade.lab.promise import own_picks
 from cascade.links.base import Link
+from cascade.models.base import Feed
 from cascade.testing import (
     BetaAgreement,
     Conditions,
@@ -181,6 +184,8 @@ async def test_a_second_device_on_one_file_is_lossless_or_refused(tmp_path: Path
         ("quality", {"quality": 1.1}),
         ("quality", {"quality": float("nan")}),
         ("threshold", {"quality": 0.9, "threshold": 2.0}),
+        ("alpha", {"quality": 0.9, "alpha": 1.0}),
+        ("alpha", {"quality": 1.0, "alpha": 0.5}),
         ("quality", {"quality": 0.9, "policy": Policy.cloud()}),
     ],
 )
@@ -210,6 +215,54 @@ async def test_a_cancelled_stream_gives_back_what_nobody_saw() -> None:
     assert account.num_unaudited == 0
     wrong = own_picks(TARGET, PROMPT, Sampling(), [token.id for token in seen]).count(False)
     assert account.num_disputed >= wrong
+
+
+class SecondBest(SyntheticTarget):
+    """A draft that takes the target's second choice for every third text."""
+
+    def forward(self, feeds: Sequence[Feed]) -> Any:
+        logits = np.array(super().forward(feeds))
+        for row in logits:
+            best, second = row.argsort()[::-1][:2]
+            if int(row.sum()) % 3 == 0:
+                row[best], row[second] = row[second], row[best]
+        return logits
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@in_virtual_time
+async def test_lenient_acceptance_saves_corrections_and_is_booked(temperature: float) -> None:
+    async def answer(alpha: float, ledger: Ledger) -> tuple[list[Token], Any]:
+        listener = MemoryListener()
+        async with (
+            edge_for(listener),
+            device_for(listener.dial, draft=SecondBest(vocab_size=VOCAB_SIZE), ledger=ledger) as device,
+        ):
+            stream = device.stream(
+                PROMPT,
+                max_new_tokens=200,
+                quality=0.5,
+                threshold=0.0,
+                alpha=alpha,
+                temperature=temperature,
+                seed=1,
+            )
+            return await read(stream), stream.summary
+
+    def own(tokens: list[Token]) -> list[bool]:
+        sampling = Sampling(temperature=temperature, seed=1)
+        return own_picks(TARGET, PROMPT, sampling, [token.id for token in tokens])
+
+    strict, before = await answer(0.0, rich_ledger())
+    assert all(own(strict))
+    tokens, after = await answer(0.9, rich_ledger())
+    num_wrong = own(tokens).count(False)
+    assert num_wrong > (0 if temperature else 10)
+    assert (after.account.num_disputed, after.account.num_unaudited) == (num_wrong, 0)
+    assert all(token.source is not Source.KEPT for token in tokens)
+    assert after.time_per_token_s <= before.time_per_token_s
+    unpaid, _ = await answer(0.9, Ledger())
+    assert all(own(unpaid)[:12]), "nobody is lenient while the ledger has no room"
 
 
 @in_virtual_time
@@ -316,6 +369,22 @@ async def test_the_edge_absorbs_what_is_kept_and_says_what_it_thinks() -> None:
         text, verdict = await hear_all(talker, for_s=2.0)
     assert text == [ANSWER[0], wrong]
     assert verdict == [True, False]
+
+
+@in_virtual_time
+async def test_an_edge_is_lenient_with_guesses_that_say_so() -> None:
+    """The second best token at T = 0, with all the leniency there is and with none."""
+    sequence = TARGET.new_sequence()
+    logits = TARGET.forward([Feed(sequence, list(PROMPT), 1)])[0]
+    best, second = (int(token) for token in logits.argsort()[::-1][:2])
+    gap = float(logits[best] - logits[second])
+    needed = math.ceil(256 * (1 - math.exp(-gap)))
+    assert needed <= 255, "this toy has no close second here"
+    for leniency, first in ((needed, second), (needed - 2, best), (0, best)):
+        async with opened() as talker:
+            await talker.say(keep(list(PROMPT), [second], [False], leniency=leniency))
+            text, verdict = await hear_all(talker, for_s=1.0)
+        assert (text[0], verdict[0]) == (first, first == best)
 
 
 @in_virtual_time

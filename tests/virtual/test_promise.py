@@ -30,3 +30,11 @@ def test_the_runs_contain_what_they_claim() -> None:
     assert sum(run.num_restarts > 0 for run in runs) > 8
     assert sum(run.num_reopens > 0 for run in runs) > 8
     assert sum(run.num_lost > 0 for run in runs) > 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_lenient_edge_is_booked_too(seed: int) -> None:
+    run = keep_promise(seed, quality=QUALITIES[seed % 2], num_tokens=800, alpha=0.5)
+    assert run.worst_margin >= -1e-9
+    assert run.worst_ledger_margin >= -1e-9
+    assert run.num_unaccounted == 0

@@ -77,3 +77,43 @@ def test_a_commit_may_go_on_behind_the_chain() -> None:
     assert [place.source for place in settlement.places] == [Source.KEPT, Source.DRIVEN]
     assert [place.doubt for place in settlement.places] == [0.25, None]
     assert text.num_seen == 3
+
+
+def provisional(*guesses: tuple[int, bool], num_seen: int, can_revise: bool) -> KeptGuesses:
+    """The first `num_seen` were seen for want of an edge."""
+    text = KeptGuesses([1], can_revise=can_revise)
+    for token, is_kept in guesses[:num_seen]:
+        text.add_guess(token, 0.25, is_kept=is_kept)
+        assert text.see_provisionally() is not None
+    for token, is_kept in guesses[num_seen:]:
+        text.add_guess(token, 0.25, is_kept=is_kept)
+    return text
+
+
+def test_what_is_kept_is_not_seen_behind_what_may_be_withdrawn() -> None:
+    """It would stand on a text that does not."""
+    guesses = ((5, False), (6, False), (7, True))
+    assert see_all(provisional(*guesses, num_seen=2, can_revise=False)) == [7]
+    text = provisional(*guesses, num_seen=2, can_revise=True)
+    assert see_all(text) == []
+    settlement = text.settle((5, 6), OWN[:2])
+    assert [place.was_provisional for place in settlement.places] == [True, True]
+    assert see_all(text) == [7]
+
+
+def test_what_is_withdrawn_gives_its_places_back() -> None:
+    text = provisional((5, False), (6, False), (7, True), (8, False), num_seen=4, can_revise=True)
+    settlement = text.settle((5, 9, 3), OWN[:3])
+    assert (settlement.withdrawn_from, settlement.num_withdrawn) == (2, 3)
+    assert (settlement.num_unbooked, settlement.num_released) == (2, 1), "6 and 8 beside the ledger, 7 in it"
+    assert not settlement.is_contradicted
+    assert (text.tokens, text.num_seen, text.num_booked) == ([1, 5, 9, 3], 4, 0)
+
+
+def test_what_is_provisional_stands_where_nobody_wants_revisions() -> None:
+    text = provisional((5, False), (6, False), num_seen=2, can_revise=False)
+    assert text.is_kept(1, 3) == (True, True)
+    settlement = text.settle((5, 9), OWN[:2])
+    assert settlement.is_contradicted
+    assert (settlement.num_withdrawn, text.tokens) == (0, [1, 5, 6])
+    assert text.seen().is_kept(2, 3) == (True,)

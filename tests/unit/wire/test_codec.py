@@ -318,7 +318,7 @@ def test_a_guess_is_the_hash_and_then_the_tokens(vocab_size: int) -> None:
 
 
 def test_what_is_kept_stands_behind_a_longer_hash() -> None:
-    keep = change(SAMPLE[Keep], stamp_ms=None, patience_ms=None, raised=0, pen=Pen.EDGE)
+    keep = change(SAMPLE[Keep], stamp_ms=None, patience_ms=None, raised=0, pen=Pen.EDGE, leniency=0)
     fields = fields_of(keep)
     assert fields[4:] == [b"\x42\0\xc1\xb3\x3e\1\1\1", b"\2", 7]
     for guess in (b"", b"\x42\0\xc1\xb3", b"\x42\0\xc1\xb3\x3e"):

@@ -81,6 +81,7 @@ SAMPLES: tuple[Message, ...] = (
         raised=1,
         stamp_ms=4000,
         patience_ms=110,
+        leniency=64,
     ),
     Commit(
         alias=3,
@@ -181,6 +182,7 @@ def keeps(draw: st.DrawFn, vocab_size: int) -> Keep:
         raised=draw(st.integers(0, generation)),
         stamp_ms=draw(MAYBE_U32),
         patience_ms=draw(MAYBE_U32),
+        leniency=draw(U8),
     )
 
 
