@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,18 @@ from ..lab.experiment.report import comparisons, shown, write_book, write_report
 from ..lab.experiment.store import Store
 from ..lab.experiment.summary import Group, grouped
 
-__all__ = ["check", "compare", "export", "list_experiments", "record", "report", "run", "run_all", "show"]
+__all__ = [
+    "check",
+    "compare",
+    "export",
+    "list_experiments",
+    "peers",
+    "record",
+    "report",
+    "run",
+    "run_all",
+    "show",
+]
 
 SHOWN = ("ms_per_token", "first_token_ms", "passes_per_token", "bytes_per_token")
 
@@ -162,6 +174,49 @@ def compare(before: Path, after: Path, figure: str, *, as_json: bool) -> None:
         table.add_row(
             str(row["point"]), f"{row['before']:.4g}", f"{row['after']:.4g}", f"{row['change']:+.1%}"
         )
+    Console().print(table)
+
+
+def peers(
+    target: str,
+    draft: str,
+    link: str,
+    *,
+    endpoint: str,
+    endpoint_model: str,
+    key_env: str,
+    has_assisted: bool,
+    num_questions: int,
+    num_tokens: int,
+    as_json: bool,
+) -> None:
+    from ..lab.peers.meeting import Meeting, meet
+    from ..lab.replay import QUESTIONS
+    from ..links import precise
+    from ..links.profiles import load_profile
+
+    if endpoint and not endpoint_model:
+        raise SettingsError("endpoint-model", "is missing: an endpoint has to be told which model is meant")
+    profile = load_profile(link)
+    meeting = Meeting(
+        target=target,
+        draft=draft,
+        up=profile.up,
+        down=profile.down,
+        questions=QUESTIONS[:num_questions],
+        num_tokens=num_tokens,
+        endpoint=endpoint,
+        endpoint_model=endpoint_model,
+        key=os.environ.get(key_env, ""),
+        has_assisted=has_assisted,
+    )
+    rows = precise.run(meet(meeting))
+    if as_json:
+        print(json.dumps({"link": link, "questions": num_questions, "tokens": num_tokens, "peers": rows}))
+        return
+    table = Table(*rows[0], title=f"over {link}; by_first: time per token by that of {rows[0]['who']}")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
     Console().print(table)
 
 

@@ -141,6 +141,49 @@ def compare(
 
 
 @lab.command()
+def peers(
+    target: Annotated[str, typer.Option(help="A folder, a GGUF file or a name.")] = "smollm2-135m",
+    draft: Annotated[str, typer.Option(help="The device's, and the assistant's.")] = "smollm2-135m-draft",
+    link: Annotated[str, typer.Option(help="A profile, by name or file.")] = "lte",
+    endpoint: Annotated[
+        str, typer.Option(metavar="URL", help="An OpenAI-compatible endpoint, asked over the same link.")
+    ] = "",
+    endpoint_model: Annotated[str, typer.Option(metavar="NAME", help="What the endpoint calls it.")] = "",
+    key_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Where the endpoint's key is.")
+    ] = "OPENAI_API_KEY",
+    assisted: Annotated[bool, typer.Option(help="Ask transformers, too, plain and assisted.")] = True,
+    questions: Annotated[int, typer.Option(min=1, max=8)] = 8,
+    tokens: Annotated[int, typer.Option(min=2, help="Of each answer, at most.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the same questions of Cascade, of transformers and of an endpoint, in one run and in turns.
+
+    Cascade (plain streaming and adaptive) and the endpoint are asked over the emulated link; transformers
+    generates beside it, with target and draft on one machine.
+
+    \b
+    Example:
+      cascade lab peers --link lte
+      cascade lab peers --endpoint http://127.0.0.1:8000/v1 --endpoint-model smollm2 --no-assisted
+    """
+    from . import lab as application
+
+    application.peers(
+        target,
+        draft,
+        link,
+        endpoint=endpoint,
+        endpoint_model=endpoint_model,
+        key_env=key_env,
+        has_assisted=assisted,
+        num_questions=questions,
+        num_tokens=tokens,
+        as_json=as_json,
+    )
+
+
+@lab.command()
 def record(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where it goes: NAME.json.gz.")],
     target: Annotated[str, typer.Option(help="A folder, a GGUF file or a name.")] = "smollm2-135m",
