@@ -56,11 +56,15 @@ docs: $(DEV) ## bring the references of command line and settings, and the first
 	@$(BIN)/python tools/settings_page.py --write
 	@$(BIN)/python tools/first_screen.py --write
 
-bench: $(DEV) ## measure this machine, briefly; figures with date, command and hardware go to BENCH
+bench: $(DEV) ## measure this machine and run the shipped experiments, briefly; all of it goes to BENCH
 	@$(BIN)/cascade bench all --quick --out $(BENCH)
+	@rm -rf $(BENCH)/experiments-quick
+	@$(BIN)/cascade lab run examples/lab --quick --out $(BENCH)/experiments-quick
 
-bench-full: $(DEV) ## measure this machine, properly
+bench-full: $(DEV) ## measure this machine and run the shipped experiments, properly
 	@$(BIN)/cascade bench all --out $(BENCH)
+	@rm -rf $(BENCH)/experiments
+	@$(BIN)/cascade lab run examples/lab --out $(BENCH)/experiments
 
 clean: ## remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

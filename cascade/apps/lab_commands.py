@@ -29,8 +29,13 @@ def about() -> None:
 
 @lab.command()
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The experiment.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The experiment, or a folder: all of them, one report.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where records and report go.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="In the quick form that the file describes.")
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs side by side.", show_default="one for each core")
     ] = None,
@@ -43,10 +48,14 @@ def run(
     \b
     Example:
       cascade lab run examples/lab/first.toml --out first
+      cascade lab run examples/lab --quick --out all
     """
     from . import lab as application
 
-    application.run(file, out, jobs=jobs, as_json=as_json)
+    if file.is_dir():
+        application.run_all(file, out, quick=quick, jobs=jobs, as_json=as_json)
+    else:
+        application.run(file, out, quick=quick, jobs=jobs, as_json=as_json)
 
 
 @lab.command("list")
@@ -67,7 +76,9 @@ def list_experiments(
 
 @lab.command()
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The experiment.")], as_json: AsJson = False
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The experiment.")],
+    quick: Annotated[bool, typer.Option("--quick", help="In its quick form.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what an experiment would run, without running it.
 
@@ -77,7 +88,7 @@ def show(
     """
     from . import lab as application
 
-    application.show(file, as_json=as_json)
+    application.show(file, quick=quick, as_json=as_json)
 
 
 @lab.command()
@@ -91,6 +102,24 @@ def report(folder: Folder) -> None:
     from . import lab as application
 
     application.report(folder)
+
+
+@lab.command()
+def export(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where they go.", show_default="DIR/parquet")
+    ] = None,
+) -> None:
+    """Write the records as Parquet: a file for each kind of line, and one for the runs.
+
+    \b
+    Example:
+      cascade lab export first
+    """
+    from . import lab as application
+
+    application.export(folder, out or folder / "parquet")
 
 
 @lab.command()
@@ -109,6 +138,71 @@ def compare(
     from . import lab as application
 
     application.compare(before, after, figure, as_json=as_json)
+
+
+@lab.command()
+def peers(
+    target: Annotated[str, typer.Option(help="A folder, a GGUF file or a name.")] = "smollm2-135m",
+    draft: Annotated[str, typer.Option(help="The device's, and the assistant's.")] = "smollm2-135m-draft",
+    link: Annotated[str, typer.Option(help="A profile, by name or file.")] = "lte",
+    endpoint: Annotated[
+        str, typer.Option(metavar="URL", help="An OpenAI-compatible endpoint, asked over the same link.")
+    ] = "",
+    endpoint_model: Annotated[str, typer.Option(metavar="NAME", help="What the endpoint calls it.")] = "",
+    key_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Where the endpoint's key is.")
+    ] = "OPENAI_API_KEY",
+    assisted: Annotated[bool, typer.Option(help="Ask transformers, too, plain and assisted.")] = True,
+    questions: Annotated[int, typer.Option(min=1, max=8)] = 8,
+    tokens: Annotated[int, typer.Option(min=2, help="Of each answer, at most.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the same questions of Cascade, of transformers and of an endpoint, in one run and in turns.
+
+    Cascade (plain streaming and adaptive) and the endpoint are asked over the emulated link; transformers
+    generates beside it, with target and draft on one machine.
+
+    \b
+    Example:
+      cascade lab peers --link lte
+      cascade lab peers --endpoint http://127.0.0.1:8000/v1 --endpoint-model smollm2 --no-assisted
+    """
+    from . import lab as application
+
+    application.peers(
+        target,
+        draft,
+        link,
+        endpoint=endpoint,
+        endpoint_model=endpoint_model,
+        key_env=key_env,
+        has_assisted=assisted,
+        num_questions=questions,
+        num_tokens=tokens,
+        as_json=as_json,
+    )
+
+
+@lab.command()
+def record(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where it goes: NAME.json.gz.")],
+    target: Annotated[str, typer.Option(help="A folder, a GGUF file or a name.")] = "smollm2-135m",
+    draft: Annotated[str, typer.Option(help="One that `cascade distill` made.")] = "smollm2-135m-draft",
+    texts: Annotated[int, typer.Option(min=1, help="Of the draft's held-out prompts.")] = 24,
+    tokens: Annotated[int, typer.Option(min=8, help="Of each answer, at most.")] = 200,
+) -> None:
+    """Record a real pair, for experiments with `models.kind = "paced"`.
+
+    The target answers greedily; at each place it is written down what the draft would have said, and how
+    sure it was.
+
+    \b
+    Example:
+      cascade lab record --out my-pair.json.gz --texts 40
+    """
+    from . import lab as application
+
+    application.record(out, target, draft, num_texts=texts, num_tokens=tokens)
 
 
 @lab.command()

@@ -12,6 +12,7 @@ from ..errors import CascadeError
 from ..events import Answer, Event, Revision, Source, Summary, Token
 from .answer_text import AnswerText
 from .outbox import StreamRequest
+from .policy import Policy
 from .tally import Tally
 
 __all__ = ["AnswerStream"]
@@ -88,6 +89,16 @@ class AnswerStream(abc.ABC):
     @property
     def num_ahead(self) -> int:
         """Tokens that the device has guessed beyond the answer so far: its window, as it is now."""
+        return 0
+
+    @property
+    def policy(self) -> Policy:
+        """How it is decoded: as it was asked for, or, where it adapts, as it is now."""
+        return self.request.policy
+
+    @property
+    def num_rollbacks(self) -> int:
+        """Times that the edge decided otherwise, and what was guessed behind that was thrown away."""
         return 0
 
     @property

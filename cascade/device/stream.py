@@ -21,7 +21,7 @@ from .drafter import Drafter, Guess
 from .effort import with_effort
 from .guesses import Guesses, Judgement
 from .outbox import STAMP_EVERY_S, Outbox, StreamRequest
-from .policy import FOREVER_S
+from .policy import FOREVER_S, Policy
 from .refusals import Refusals
 from .scheduler import Scheduler
 from .silence import FIRST_REPEAT_S, SilenceWatch
@@ -126,6 +126,14 @@ class Stream(AnswerStream):
     @property
     def num_ahead(self) -> int:
         return self._guesses.num_chained
+
+    @property
+    def policy(self) -> Policy:
+        return self._scheduler.policy
+
+    @property
+    def num_rollbacks(self) -> int:
+        return self._num_rollbacks
 
     @property
     def has_answer(self) -> bool:

@@ -49,10 +49,10 @@ class PacedRunner:
         self._free_at_s = 0.0
 
     async def run(self, work: Callable[[], T], *, rows: int) -> T:
-        now_s = asyncio.get_running_loop().time()
-        self._free_at_s = max(now_s, self._free_at_s) + self._cost_s(rows)
-        result = work()
-        await asyncio.sleep(self._free_at_s - now_s)
+        loop = asyncio.get_running_loop()
+        self._free_at_s = max(loop.time(), self._free_at_s) + self._cost_s(rows)
+        result = work()  # takes time itself where time is real: part of the cost, not on top of it
+        await asyncio.sleep(max(0.0, self._free_at_s - loop.time()))
         return result
 
     def close(self) -> None:

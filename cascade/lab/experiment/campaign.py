@@ -6,7 +6,6 @@ import dataclasses
 import multiprocessing
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -48,15 +47,20 @@ def works_of(experiment: Experiment) -> list[Work]:
 
 
 def run_campaign(
-    file: Path, out: Path, *, jobs: int | None = None, on_progress: Callable[[int, int], None] | None = None
+    file: Path,
+    out: Path,
+    *,
+    quick: bool = False,
+    jobs: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Run what is not there yet; returns how many runs that was. Progress counts edges.
 
     Runs in real time are made one after the other: side by side they would measure each other.
     """
-    experiment = read_experiment(file)
+    experiment = read_experiment(file, quick=quick)
     store = Store(out)
-    _keep_file(file, store)
+    _keep_file(file, store, experiment, quick=quick)
     works = works_of(experiment)
     left = [work for work in works if not store.has(work.number, work.seed, work.key)]
     num_all = sum(work.point.load.edges for work in works)
@@ -78,7 +82,7 @@ def _edges_run(left: list[Work], jobs: int, out: Path) -> Iterator[None]:
             for edge in range(work.point.load.edges):
                 parts.append(_run(work, edge))
                 if edge + 1 == work.point.load.edges:
-                    _keep(work, merged(parts), out)
+                    _keep(work, merged(parts, work.point.prices), out)
                 yield
         return
     # Spawned, not forked: a fork would inherit whatever threads the caller has.
@@ -101,7 +105,7 @@ def _edges_run(left: list[Work], jobs: int, out: Path) -> Iterator[None]:
                         edges[edge] = outcome
                         if len(edges) == left[number].point.load.edges:
                             parts = [edges[edge] for edge in sorted(edges)]
-                            _keep(left[number], merged(parts), out)
+                            _keep(left[number], merged(parts, left[number].point.prices), out)
                             del ready[number]
                     yield
         except BaseException:
@@ -137,18 +141,16 @@ def _keep(work: Work, outcome: Outcome, out: Path) -> None:
     Store(out).put(work.number, work.seed, about, lines)
 
 
-def _keep_file(file: Path, store: Store) -> None:
+def _keep_file(file: Path, store: Store, now: Experiment, *, quick: bool) -> None:
     """A folder belongs to one experiment; its file may grow, but not become another."""
     kept = store.experiment_file
-    if kept.is_file() and kept.read_bytes() != file.read_bytes():
-        before, now = read_experiment(kept), read_experiment(file)
-        if before.points != now.points or before.clock != now.clock:
+    if kept.is_file() and (kept.read_bytes() != file.read_bytes() or store.is_quick != quick):
+        before = store.experiment
+        if list(map(flat, before.points)) != list(map(flat, now.points)) or before.clock != now.clock:
             raise SettingsError(
                 "out", f"{store.folder} holds runs of another experiment; name another --out, or delete it"
             )
     try:
-        store.folder.mkdir(parents=True, exist_ok=True)
-        if file.resolve() != kept.resolve():
-            shutil.copyfile(file, kept)
+        store.keep(file, quick=quick)
     except OSError as error:
         raise SettingsError("out", f"cannot write to {store.folder}: {error.strerror}") from None

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from .measured import figures_of
+from .settings import PriceSettings
 from .store import Run, Store, digest_of
 
 __all__ = ["check_folder", "check_run"]
 
-KINDS = ("tokens", "streams", "steps", "messages")
+KINDS = ("tokens", "streams", "steps", "messages", "control")
 
 
 def check_folder(folder: Path) -> list[str]:
@@ -25,7 +26,10 @@ def check_run(run: Run) -> list[str]:
     if "tokens" not in lines:
         return []  # this experiment keeps figures only
     faults = []
-    again = figures_of(lines["streams"], lines["tokens"], lines["steps"])
+    prices = PriceSettings(
+        **{name: run.settings[f"prices.{name}"] for name in PriceSettings.__dataclass_fields__}
+    )
+    again = figures_of(lines["streams"], lines["tokens"], lines["steps"], prices=prices)
     for name, value in run.figures.items():
         if not math.isclose(again[name], value, rel_tol=1e-9, abs_tol=1e-9):
             faults.append(f"{name} is {value}, its lines say {again[name]}")

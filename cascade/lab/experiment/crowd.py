@@ -20,6 +20,7 @@ UNKNOWN = {
     "link.drift": "links that change",
     "load.think_s": "pauses",
     "policy.patience_ms": "patience",
+    "policy.patience_rtts": "patience",
 }
 """What may be set, and the fluid model has no term for."""
 
@@ -29,9 +30,13 @@ def crowd_of(settings: Mapping[str, Any]) -> Crowd:
     for name, what in UNKNOWN.items():
         if settings[name]:
             raise SettingsError(name, f"the fluid model knows no {what}")
+    if settings["models.kind"] != "synthetic":
+        raise SettingsError("models.kind", "the fluid model knows synthetic models only")
     policy, objective = settings["policy.name"], settings["policy.objective"]
-    if policy == "ask-and-wait" or (policy == "adaptive" and objective != "latency"):
-        raise SettingsError("policy.name", "the fluid model knows no device that its edge waits for")
+    if policy in ("ask-and-wait", "cascade") or (policy == "adaptive" and objective != "latency"):
+        raise SettingsError(
+            "policy.name", "the fluid model knows no device that its edge waits for, or that decides"
+        )
     values = {name.partition(".")[2]: value for name, value in settings.items() if name.startswith("models.")}
     models = ModelSettings(**values)
     return Crowd(

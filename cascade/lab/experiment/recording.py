@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ...device.answering import AnswerStream
 from ...errors import WireError
+from ...events import Token
 from ...links.base import Link, Listener
 from ...models.runner import Runner
 from ...wire import Codec, Hello
@@ -34,6 +36,7 @@ class Recorder:
     streams: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    control: list[dict[str, Any]] = field(default_factory=list)
     _began_s: float = 0.0
     _under_way: dict[tuple[str, str], deque[tuple[bytes, dict[str, Any]]]] = field(default_factory=dict)
 
@@ -69,6 +72,23 @@ class Recorder:
 
     def step(self, who: str, began_s: float, rows: int) -> None:
         self.steps.append({"who": who, "began_s": self.since(began_s), "ended_s": self.now_s(), "rows": rows})
+
+    def controlled(self, device: int, turn: int, stream: AnswerStream, token: Token) -> None:
+        """What the controller knew and wanted when news came: one line for all tokens of a moment."""
+        time_s, name = self.since(token.time_s), f"device-{device}"
+        if not self.has_messages or (
+            self.control and (self.control[-1]["time_s"], self.control[-1]["device"]) == (time_s, name)
+        ):
+            return
+        summary, policy = stream.summary, stream.policy
+        line: dict[str, Any] = {"device": name, "stream": turn, "time_s": time_s, "window": policy.window}
+        if not policy.waits_for_verdict:  # else the edge waits for ever, and no axis holds that
+            line["patience_s"] = round(policy.patience_s, 6)
+        line |= {"ahead": stream.num_ahead, "rollbacks": stream.num_rollbacks}
+        for measured in ("rtt_s", "edge_pass_s", "draft_step_s"):
+            if (value := getattr(summary, measured)) is not None:
+                line[measured] = round(value, 6)
+        self.control.append(line)
 
     def _content(self, data: bytes) -> dict[str, Any]:
         """What kind of message it is, and of which part of the text. No token: texts stay out of it."""

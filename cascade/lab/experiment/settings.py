@@ -25,20 +25,32 @@ __all__ = [
     "ModelSettings",
     "Point",
     "PolicySettings",
+    "PriceSettings",
+    "PublishedSettings",
 ]
 
-POLICIES = ("cloud", "ask-and-wait", "hint-driven", "adaptive")
+POLICIES = ("cloud", "ask-and-wait", "hint-driven", "adaptive", "cascade")
+MODELS = ("synthetic", "paced", "real")
 OBJECTIVES = tuple(objective.value for objective in Objective)
 ARRIVALS = ("even", "random")
 CLOCKS = ("virtual", "real")
 RECORDS = ("all", "tokens", "none")
-FIGURES = ("lines", "cdf", "timeline", "winners", "front", "capacity")
+FIGURES = ("lines", "cdf", "timeline", "winners", "front", "heat", "capacity", "goal", "drift")
+COMPARISONS = ("value", "speedup", "gain", "distance", "less", "capacity")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
-    """`[models]`: the synthetic pair, and what its steps cost."""
+    """`[models]`: which pair, and what its steps cost."""
 
+    kind: str = "synthetic"
+    """`paced`: recorded real text with the costs declared here; `real`: they take what they take."""
+    recording: str = "smollm2-135m"
+    """Of `paced`, and the prompts of `real`: a shipped one, or a file beside the experiment's."""
+    target: str = "smollm2-135m"
+    """Of `real`; a folder, a GGUF file or a name."""
+    draft: str = "smollm2-135m-draft"
+    """Of `real`."""
     agreement: float = 0.8
     """Chance that the draft guesses right."""
     concentration: float = 0.0
@@ -55,8 +67,15 @@ class ModelSettings:
     """Hints of one session that one pass takes."""
 
     def __post_init__(self) -> None:
+        check_choice("kind", self.kind, MODELS)
+        for name in ("recording", "target", "draft"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise SettingsError(name, f"must be a name or a file, not {getattr(self, name)!r}")
         check_number("agreement", self.agreement, low=0, high=1)
         check_number("concentration", self.concentration, low=0)
+        if self.kind != "synthetic" and (self.agreement, self.concentration) != (0.8, 0.0):
+            reason = f"is what it is with {self.kind} models; leave agreement and concentration out"
+            raise SettingsError("agreement", reason)
         for name in ("pass_ms", "row_ms", "draft_step_ms"):
             check_number(name, getattr(self, name), low=0)
         check_int("max_fed_hints", self.max_fed_hints, low=0)
@@ -106,8 +125,8 @@ class LinkSettings:
     """A stream that stalls on loss (WebSocket), or datagrams that are lost (MQTT at QoS 0)."""
     drift: tuple[Change, ...] = ()
     """Changes of the link on the way, in order of time."""
-    folder: str = "."
-    """Where relative paths begin; the experiment's own."""
+    folder: str | None = "."
+    """Where relative paths begin; the experiment's own. None: files are not looked for, it is all over."""
 
     def __post_init__(self) -> None:
         check_number("rtt_ms", self.rtt_ms, low=0)
@@ -116,12 +135,14 @@ class LinkSettings:
             raise SettingsError("profile", "has a delay of its own; leave rtt_ms and jitter_ms out")
         if any(late.at_s <= early.at_s for early, late in zip(self.drift, self.drift[1:], strict=False)):
             raise SettingsError("drift", "must be in order of time")
-        self.conditions()
+        if self.folder is not None:
+            self.conditions()
 
     def conditions(self) -> tuple[Conditions, Conditions]:
         """Up and down, before any drift."""
+        folder = self.folder or "."
         if self.profile:
-            path = Path(self.folder) / self.profile
+            path = Path(folder) / self.profile
             profile = load_profile(path if path.suffix == ".toml" else self.profile)
             up, down = profile.up, profile.down
         else:
@@ -133,7 +154,7 @@ class LinkSettings:
 
         if not trace:
             return conditions
-        recorded = load_trace(Path(self.folder) / trace)
+        recorded = load_trace(Path(self.folder or ".") / trace)
         return dataclasses.replace(conditions, trace=recorded, rate_bytes_per_s=None)
 
 
@@ -183,15 +204,22 @@ class PolicySettings:
     """Guesses that `ask-and-wait` sends at a time."""
     patience_ms: float = 0.0
     """Of `hint-driven`."""
+    patience_rtts: float = 0.0
+    """Of `hint-driven`: so many of the link's round trips on top."""
     window: int = 64
     """Of `hint-driven`."""
     objective: str = Objective.LATENCY.value
     """Of `adaptive`."""
+    quality: float = 0.975
+    """Of `cascade`: the promise that the device keeps while it decides tokens by itself."""
 
     def __post_init__(self) -> None:
         check_choice("name", self.name, POLICIES)
         check_choice("objective", self.objective, OBJECTIVES)
-        self.policy()
+        check_number("patience_ms", self.patience_ms, low=0)
+        check_number("patience_rtts", self.patience_rtts, low=0)
+        check_number("quality", self.quality, low=0, high=1)
+        self.policy(0.0)
 
     @property
     def label(self) -> str:
@@ -200,22 +228,53 @@ class PolicySettings:
             case "ask-and-wait":
                 return f"{self.name}, k = {self.k}"
             case "hint-driven":
-                patience = f", patience {self.patience_ms:g} ms" if self.patience_ms else ""
-                return f"{self.name}, window {self.window}{patience}"
+                patience = " + ".join(
+                    text
+                    for text, amount in (
+                        (f"{self.patience_rtts:g} R", self.patience_rtts),
+                        (f"{self.patience_ms:g} ms", self.patience_ms),
+                    )
+                    if amount
+                )
+                return f"{self.name}, window {self.window}{f', patience {patience}' if patience else ''}"
             case "adaptive":
                 return f"{self.name}, {self.objective}"
+            case "cascade":
+                return f"{self.name}, quality {self.quality:g}"
         return self.name
 
-    def policy(self) -> Policy:
+    def policy(self, rtt_s: float) -> Policy:
+        """Over a link of this round trip."""
         match self.name:
             case "cloud":
                 return Policy.cloud()
             case "ask-and-wait":
                 return Policy.ask_and_wait(self.k)
             case "hint-driven":
-                return Policy.hint_driven(patience_s=self.patience_ms / 1000, window=self.window)
+                patience_s = self.patience_ms / 1000 + self.patience_rtts * rtt_s
+                return Policy.hint_driven(patience_s=patience_s, window=self.window)
             case _:
                 return Policy.adaptive(Objective(self.objective))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSettings:
+    """`[prices]`: what things cost, for the figures of energy and money. They change no decision."""
+
+    draft_step_mj: float = 0.0
+    """Energy of the device for a draft step."""
+    byte_uj: float = 0.0
+    """And for a byte of payload, either way."""
+    waiting_mw: float = 0.0
+    """And while an answer is under way, whatever it does."""
+    edge_usd_per_h: float = 0.0
+    """Of the edge's processor, for the time that it computes."""
+    gb_usd: float = 0.0
+    """Of a metered link, for 10^9 bytes of payload."""
+
+    def __post_init__(self) -> None:
+        for name in ("draft_step_mj", "byte_uj", "waiting_mw", "edge_usd_per_h", "gb_usd"):
+            check_number(name, getattr(self, name), low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +285,12 @@ class Point:
     link: LinkSettings = field(default_factory=LinkSettings)
     load: LoadSettings = field(default_factory=LoadSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    prices: PriceSettings = field(default_factory=PriceSettings)
+
+    def stream_policy(self) -> Policy:
+        """Its patience follows the link as it is before any drift."""
+        up, down = self.link.conditions()
+        return self.policy.policy(up.delay_s + down.delay_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,11 +309,77 @@ class FigureSettings:
     """A line for each value of this setting."""
     where: Mapping[str, Any] = field(default_factory=dict)
     """Only points with these values."""
+    of: str = ""
+    """Of `heat`: the value of `by` whose gain is coloured. Of `drift`: whose controller is shown."""
+    against: str = ""
+    """Of `heat`: the value of `by` that the others are held against."""
+    goal_ms: float = 0.0
+    """Of `goal`: what time per token may be."""
+    from_s: float = 0.0
+    """Of `timeline`: where it begins; at first the controller knows nothing yet."""
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, FIGURES)
-        if self.kind in ("lines", "winners", "front") and not self.x:
-            raise SettingsError("x", f"is missing: a figure of kind {self.kind} needs it")
+        for name in ("title", "x", "y", "by", "of", "against"):
+            if not isinstance(getattr(self, name), str):
+                raise SettingsError(name, f"must be a text, not {getattr(self, name)!r}")
+        if not isinstance(self.where, Mapping):
+            raise SettingsError("where", "must be a table, such as { link.rtt_ms = 100 }")
+        check_number("goal_ms", self.goal_ms, low=0)
+        check_number("from_s", self.from_s, low=0)
+        needed = {
+            "lines": ("x",),
+            "winners": ("x",),
+            "front": ("x",),
+            "heat": ("x", "of", "against"),
+            "goal": ("goal_ms",),
+            "drift": ("of",),
+        }
+        for name in needed.get(self.kind, ()):
+            if not getattr(self, name):
+                raise SettingsError(name, f"is missing: a figure of kind {self.kind} needs it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedSettings:
+    """An entry of `[[published]]`: what a paper found, and which of our points stand beside it."""
+
+    paper: str
+    """With its arXiv number."""
+    says: str
+    """Its figure, as it is published."""
+    setting: str
+    """Where it was measured."""
+    unlike: str
+    """Where the comparison is not like for like."""
+    ours: str
+    """A figure of a run."""
+    how: str = "value"
+    """`speedup`: against / of; `gain`: of / against; `distance`: of / against - 1; `less`: 1 - of / against;
+    `capacity`: devices that hold `goal_ms`, of / against; `value`: just of."""
+    of: Mapping[str, Any] = field(default_factory=dict)
+    """Points that are ours; the best of them where there are several."""
+    against: Mapping[str, Any] = field(default_factory=dict)
+    """Points that they are held against; the best of them."""
+    per: tuple[str, ...] = ()
+    """One figure for each value of these settings."""
+    goal_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("paper", "says", "setting", "unlike", "ours"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise SettingsError(name, "must be a text that says it")
+        check_choice("how", self.how, COMPARISONS)
+        for name in ("of", "against"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise SettingsError(name, 'must be a table, such as { "policy.name" = "adaptive" }')
+        if self.how != "value" and not self.against:
+            raise SettingsError("against", f"is missing: {self.how} needs what to compare with")
+        check_number("goal_ms", self.goal_ms, low=0)
+        if self.how == "capacity" and not self.goal_ms:
+            raise SettingsError("goal_ms", "is missing: capacity needs it")
+        if isinstance(self.per, str) or not all(isinstance(name, str) for name in self.per):
+            raise SettingsError("per", 'must be a list of settings, such as ["link.rtt_ms"]')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,8 +397,11 @@ class Experiment:
     """`[grid]`: setting by setting, the values it takes."""
     points: tuple[Point, ...] = (Point(),)
     figures: tuple[FigureSettings, ...] = ()
+    published: tuple[PublishedSettings, ...] = ()
 
     def __post_init__(self) -> None:
         check_int("seeds", self.seeds, low=1)
         check_choice("clock", self.clock, CLOCKS)
         check_choice("records", self.records, RECORDS)
+        if self.clock == "virtual" and any(point.models.kind == "real" for point in self.points):
+            raise SettingsError("models.kind", 'real models take real time: clock = "real"')

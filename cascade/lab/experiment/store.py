@@ -1,8 +1,9 @@
 """The folder of an experiment: its file, and a folder of lines for every run.
 
     DIR/experiment.toml          the file as it was run
+    DIR/quick                    there, if it was run in its quick form
     DIR/runs/0007-seed2/run.json       settings, seed, versions, machine, figures, digest of the lines
-    DIR/runs/0007-seed2/tokens.jsonl   and streams, steps, messages: see docs/lab.md
+    DIR/runs/0007-seed2/tokens.jsonl   and streams, steps, messages, control: see docs/lab-records.md
 
 A run's folder appears whole or not at all, so whoever goes on knows what is left.
 """
@@ -19,13 +20,14 @@ from typing import Any
 
 from ...errors import SettingsError
 from .effort import Effort
-from .reading import flat
-from .settings import Point
+from .reading import flat, read_experiment
+from .settings import Experiment, Point
 
 __all__ = ["FILE", "Run", "Store", "digest_of", "read_lines"]
 
 FILE = "experiment.toml"
-KINDS = ("tokens", "streams", "steps", "messages")
+QUICK = "quick"
+"""Lies there where the runs are of the quick form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,24 @@ class Store:
     @property
     def experiment_file(self) -> Path:
         return self.folder / FILE
+
+    @property
+    def is_quick(self) -> bool:
+        """Were these runs made in the quick form of the file?"""
+        return (self.folder / QUICK).is_file()
+
+    @property
+    def experiment(self) -> Experiment:
+        """As it was run."""
+        return read_experiment(self.experiment_file, quick=self.is_quick, is_kept=True)
+
+    def keep(self, file: Path, *, quick: bool) -> None:
+        """The file that the runs are made from, and in which form."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if file.resolve() != self.experiment_file.resolve():
+            shutil.copyfile(file, self.experiment_file)
+        if quick:
+            (self.folder / QUICK).touch()
 
     def run_folder(self, number: int, seed: int) -> Path:
         return self.folder / "runs" / f"{number:04d}-seed{seed}"

@@ -21,14 +21,13 @@ from ...events import Source
 from ...links import precise
 from ...links.base import Dialer, Link
 from ...links.urls import dialer_for
-from ...models.runner import PacedRunner, Runner, constant_cost
-from ...models.synthetic import BetaAgreement, SyntheticDraft, SyntheticTarget
 from ...testing import Conditions, EmulatedLink, MemoryListener, run_virtual
 from ...wire import Codec
 from .effort import Effort
 from .measured import figures_of
+from .pairs import own_picks, pair_of
 from .recording import RecordedLink, RecordedListener, RecordedRunner, Recorder
-from .settings import LinkSettings, Point
+from .settings import LinkSettings, Point, PriceSettings
 
 __all__ = ["Outcome", "merged", "run_edge", "run_trial"]
 
@@ -55,7 +54,8 @@ class Outcome:
 def run_trial(point: Point, seed: int, *, clock: str = "virtual", records: str = "all") -> Outcome:
     """Run one point with one seed to its end, edge by edge."""
     edges = range(point.load.edges)
-    return merged([run_edge(point, seed, edge, clock=clock, records=records) for edge in edges])
+    outcomes = [run_edge(point, seed, edge, clock=clock, records=records) for edge in edges]
+    return merged(outcomes, point.prices)
 
 
 def run_edge(point: Point, seed: int, edge: int, *, clock: str = "virtual", records: str = "all") -> Outcome:
@@ -66,7 +66,7 @@ def run_edge(point: Point, seed: int, edge: int, *, clock: str = "virtual", reco
     return precise.run(trial.run(_over_sockets))
 
 
-def merged(edges: list[Outcome]) -> Outcome:
+def merged(edges: list[Outcome], prices: PriceSettings) -> Outcome:
     """What the edges of one run make together, in their order."""
     if len(edges) == 1:
         return edges[0]
@@ -74,7 +74,7 @@ def merged(edges: list[Outcome]) -> Outcome:
     for outcome in edges:
         for kind, some in outcome.lines.items():
             lines[kind] += some
-    figures = figures_of(lines["streams"], lines["tokens"], lines["steps"])
+    figures = figures_of(lines["streams"], lines["tokens"], lines["steps"], prices=prices)
     return Outcome(figures, lines, Effort.of_all(outcome.effort for outcome in edges))
 
 
@@ -84,30 +84,35 @@ class _Trial:
         self._seed = seed
         self._edge = edge
         self._before = Effort.so_far()
-        self._target = SyntheticTarget(seed=seed)
-        self.up, self.down = point.link.conditions()  # reads files, so before the loop runs
-        self.recorder = Recorder(Codec(self._target.vocab_size), has_messages=records == "all")
+        self._pair = pair_of(
+            point.models, seed, point.link.folder or "."
+        )  # reads files, before the loop runs
+        self.up, self.down = point.link.conditions()
+        self._policy = point.stream_policy()
+        self.recorder = Recorder(Codec(self._pair.target.vocab_size), has_messages=records == "all")
         self._has_draft_steps = records != "none"  # no figure needs them, and they are many
         self.changes: list[Changing] = []
         """How to change the conditions of every link there is."""
 
     async def run(self, wires: Callable[[_Trial, EdgeServer], Any]) -> Outcome:
-        models, load = self._point.models, self._point.load
+        load = self._point.load
         self.recorder.begin()
         name = "edge" if load.edges == 1 else f"edge-{self._edge}"
-        runner = RecordedRunner(PacedRunner(models.pass_s), self.recorder, name)
+        runner = RecordedRunner(self._pair.edge_runner(), self.recorder, name)
         numbers = range(self._edge, load.devices, load.edges)
-        edge = EdgeServer.of(self._target, runner, settings=self._edge_settings(len(numbers)))
+        edge = EdgeServer.of(self._pair.target, runner, settings=self._edge_settings(len(numbers)))
         async with edge, wires(self, edge) as dial, self._drifting(), asyncio.TaskGroup() as group:
             for number in numbers:
                 group.create_task(self._device(number, dial))
         recorder = self.recorder
-        figures = figures_of(recorder.streams, recorder.tokens, recorder.steps)
+        prices = self._point.prices
+        figures = figures_of(recorder.streams, recorder.tokens, recorder.steps, prices=prices)
         lines = {
             "tokens": recorder.tokens,
             "streams": recorder.streams,
             "steps": recorder.steps,
             "messages": recorder.messages,
+            "control": recorder.control,
         }
         return Outcome(figures, lines, self._before.spent(len(recorder.tokens)))
 
@@ -129,19 +134,15 @@ class _Trial:
         return self._seed * 100_003 + number
 
     async def _device(self, number: int, dial: Callable[[int], Dialer]) -> None:
-        models, load = self._point.models, self._point.load
+        load = self._point.load
         dice = random.Random(f"{self._seed} {number}")
         await asyncio.sleep(self._arrival_s(number))
-        agreement: float | BetaAgreement = models.agreement
-        if models.concentration:
-            agreement = BetaAgreement(mean=models.agreement, concentration=models.concentration)
-        draft = SyntheticDraft(self._target, agreement=agreement, seed=self._seed + 1)
-        runner: Runner = PacedRunner(constant_cost(models.draft_step_ms / 1000))
+        runner = self._pair.device_runner()
         if self._has_draft_steps:
             runner = RecordedRunner(runner, self.recorder, name_of(number))
         seed = self._seed * 100_003 + number
         async with Device(
-            [dial(number)], draft=draft, runner=runner, identity=name_of(number), seed=seed
+            [dial(number)], draft=self._pair.draft(), runner=runner, identity=name_of(number), seed=seed
         ) as device:
             for turn in itertools.count() if load.seconds else range(load.streams):
                 if turn and load.think_s:
@@ -161,20 +162,23 @@ class _Trial:
         return 0 < self._point.load.seconds <= time_s
 
     async def _stream(self, device: Device, number: int, turn: int) -> None:
-        prompt = [1 + (self._seed + number) % 60, 1 + number // 60 % 60, 1 + turn % 60]
+        request = self._pair.request(number, turn, self._point.load.tokens)
         about = {"device": name_of(number), "stream": turn}
         began_s = self.recorder.now_s()
+        is_keeping = self._point.policy.name == "cascade"
         stream = device.stream(
-            prompt, max_new_tokens=self._point.load.tokens, policy=self._point.policy.policy()
+            request.prompt,
+            max_new_tokens=request.max_new_tokens,
+            policy=self._policy,
+            quality=self._point.policy.quality if is_keeping else 1.0,
         )
-        num_tokens = num_hinted = 0
+        lines: list[dict[str, Any]] = []
         async for token in stream:
             time_s = self.recorder.since(token.time_s)
             if self._is_over(time_s):
                 stream.cancel()
                 break
-            num_tokens += 1
-            num_hinted += token.source is Source.HINTED
+            self.recorder.controlled(number, turn, stream, token)
             line: dict[str, Any] = {
                 **about,
                 "position": token.position,
@@ -185,15 +189,22 @@ class _Trial:
             if token.agreement is not None:
                 line["agreement"] = round(token.agreement, 6)
             self.recorder.tokens.append(line)
-        if not num_tokens:
+            lines.append(line)
+        if not lines:
             return  # it was asked for too late
+        if is_keeping:
+            judged = own_picks(self._pair.target, request.prompt, [line["id"] for line in lines])
+            for line, is_own in zip(lines, judged, strict=True):
+                line["is_own"] = is_own
         summary = stream.summary
         self.recorder.streams.append(
             {
                 **about,
                 "began_s": began_s,
-                "num_tokens": num_tokens,
-                "num_hinted": num_hinted,
+                "num_tokens": len(lines),
+                "num_hinted": sum(line["source"] == Source.HINTED.value for line in lines),
+                "num_kept": sum(line["source"] == Source.KEPT.value for line in lines),
+                "num_at_once": summary.num_at_once,
                 "num_drafted": summary.num_drafted,
                 "bytes_up": summary.bytes_up,
                 "bytes_down": summary.bytes_down,

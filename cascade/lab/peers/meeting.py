@@ -1,0 +1,88 @@
+"""Everybody at one table: devices and an endpoint over the same link, transformers beside it."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...device import Device, Policy
+from ...links.base import Dialer
+from ...links.conditions import Conditions
+from ...links.proxy import LinkProxy
+from ...links.urls import dialer_for
+from .assisted import load_assisted
+from .contest import Peer, contest
+from .endpoint import Endpoint
+from .ours import Ours
+
+if TYPE_CHECKING:
+    from ...models.base import LanguageModel
+
+__all__ = ["Meeting", "meet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meeting:
+    """Who comes."""
+
+    target: str
+    draft: str
+    up: Conditions
+    down: Conditions
+    questions: tuple[str, ...]
+    num_tokens: int
+    endpoint: str = ""
+    """Address of an endpoint; empty: none comes."""
+    endpoint_model: str = ""
+    key: str = ""
+    has_assisted: bool = True
+
+
+async def meet(meeting: Meeting) -> list[dict[str, Any]]:
+    """A row for each, plain streaming first. Models are loaded before anybody is asked."""
+    from ...edge import EdgeServer, EdgeSettings
+    from ...links.websocket import WebSocketListener
+    from ...models.loading import check_same_vocabulary, open_model
+    from ...models.runner import ThreadRunner
+
+    target, draft = open_model(meeting.target), open_model(meeting.draft)
+    check_same_vocabulary(target, draft)
+    peers: list[Peer] = _assisted(meeting, draft) if meeting.has_assisted else []
+    async with AsyncExitStack() as stack:
+        # Nothing of a text that is over is kept, or the second to ask would have the first one's prefill.
+        settings = EdgeSettings(keep_kv_s=0)
+        edge = await stack.enter_async_context(EdgeServer.of(target, ThreadRunner("edge"), settings=settings))
+        listener = await stack.enter_async_context(WebSocketListener())
+        edge.listen(listener)
+        host, port = listener.url.split("/")[2].rsplit(":", 1)
+        proxy = await stack.enter_async_context(
+            LinkProxy((host, int(port)), up=meeting.up, down=meeting.down)
+        )
+        near_host, near_port = proxy.address
+        url = listener.url.replace(f"{host}:{port}", f"{near_host}:{near_port}")
+        ours = [
+            Ours(name, await stack.enter_async_context(Device([_dialer(url, name)], draft=draft)), policy)
+            for name, policy in (("cloud", Policy.cloud()), ("cascade", Policy.adaptive()))
+        ]
+        if meeting.endpoint:
+            peers.append(
+                await stack.enter_async_context(
+                    Endpoint(
+                        meeting.endpoint,
+                        model=meeting.endpoint_model,
+                        key=meeting.key,
+                        up=meeting.up,
+                        down=meeting.down,
+                    )
+                )
+            )
+        return await contest([*ours, *peers], meeting.questions, num_tokens=meeting.num_tokens)
+
+
+def _assisted(meeting: Meeting, draft: LanguageModel) -> list[Peer]:
+    return [load_assisted(meeting.target, one) for one in (None, draft)]
+
+
+def _dialer(url: str, name: str) -> Dialer:
+    return dialer_for(url, identity=name)
