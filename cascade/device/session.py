@@ -13,6 +13,7 @@ from ..errors import SettingsError
 from ..links.base import Dialer
 from ..measure import Knowledge
 from ..models.suffix import SuffixDraft
+from ..prices import Prices
 from ..wire import Hello
 from .answer_text import AnswerText
 from .answering import AnswerStream
@@ -152,7 +153,7 @@ class DeviceSession:
                 "stream", f"{MAX_STREAMS} streams are open on this device; wait for one to end"
             )
         model = self.equipment.model if request.policy.window else None
-        kind, options = self._kind(settings)
+        kind, options = self._kind(settings, request.policy)
         stream = kind(
             request,
             session_id=self._new_session_id(),
@@ -168,7 +169,7 @@ class DeviceSession:
         self.connection.add(stream)
         return stream
 
-    def _kind(self, settings: StreamSettings) -> tuple[type[Stream], dict[str, Any]]:
+    def _kind(self, settings: StreamSettings, policy: Policy) -> tuple[type[Stream], dict[str, Any]]:
         """Of streams, and what this kind wants to know beside."""
         if settings.quality == 1 and settings.on_disconnect == "wait":
             return Stream, {"credit": self.ledger.note_lossless}
@@ -177,7 +178,11 @@ class DeviceSession:
             raise SettingsError("ledger", reason)
         options: dict[str, Any] = {
             "book": self.ledger.book(settings.quality),
-            "escalation": Escalation(settings.quality, fixed_threshold=settings.threshold),
+            "escalation": Escalation(
+                settings.quality,
+                fixed_threshold=settings.threshold,
+                disputed_s=(policy.prices or Prices()).disputed_s,
+            ),
             "audit": self._auditor.take,
         }
         if settings.on_disconnect == "wait":
