@@ -158,6 +158,7 @@ class CascadeStream(Stream):
             if place.was_provisional:
                 self._book.note_delivered()
             self._book.audit(is_own=place.is_own)
+            self._tally.num_disputed += not place.is_own
         elif place.was_provisional:
             self._book.audit_provisional(is_own=place.is_own)
         doubt = 1.0 if place.doubt is None else place.doubt

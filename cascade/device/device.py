@@ -213,6 +213,8 @@ class Device:
         - `on_disconnect` ("wait"): "continue" goes on with the draft alone once there was no edge for
           `offline_after_s` (2). Such tokens are provisional; with `revisions` (False) those that the edge
           would not have said are withdrawn when it is back: iterate over `events()` then;
+        - `route`: `"auto"` takes the way that is expected to cost least at the policy's prices: the draft
+          alone, cascade, lossless or cloud; each of these can be named;
         - `private`: the draft alone answers, and nothing of the stream leaves the device.
         """
         return self._running.begin(prompt, StreamSettings(**options), private=private)

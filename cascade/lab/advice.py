@@ -12,19 +12,19 @@ import math
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from functools import lru_cache
 from typing import Any
 
 from ..device.escalation import FAR, NEAR, corrected
 from ..device.planning import Circumstances, Plan, make_plan
+from ..device.router import Route
 from ..device.window import SendClock
 from ..prices import Prices, Usage
 from ..settings import check_int, check_number
 from .fast_model import FastOutcome, FixedPolicy, Loop, agreeing, run_fast
 from .keep_model import KeepLoop, KeepOutcome, LedgerRule, run_keep
 
-__all__ = ["AXES", "Axis", "Crossing", "Expectation", "Mode", "Situation", "best", "crossings", "expect"]
+__all__ = ["AXES", "Axis", "Crossing", "Expectation", "Situation", "best", "crossings", "expect"]
 
 MAX_WINDOW = 256
 MAX_FED_HINTS = 16
@@ -39,19 +39,6 @@ NUM_SCANNED = 12
 CLEARLY = 0.97
 """Of two modes that cost about the same neither is the better one: the models are no more exact."""
 NUM_BISECTIONS = 7
-
-
-class Mode(Enum):
-    """Who decides a token."""
-
-    DEVICE = "device"
-    """The draft alone."""
-    CASCADE = "cascade"
-    """The draft where it is sure enough, else the edge."""
-    LOSSLESS = "lossless"
-    """The edge, with hints from the draft."""
-    CLOUD = "cloud"
-    """The edge alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +102,7 @@ class Situation:
 class Expectation:
     """What one mode is expected to take."""
 
-    mode: Mode
+    mode: Route
     first_token_s: float
     s_per_token: float
     agreement: float
@@ -141,7 +128,7 @@ def expect(situation: Situation, prices: Prices) -> list[Expectation]:
     return sorted(found, key=lambda each: (not each.keeps_quality, each.cost_per_1000))
 
 
-def best(situation: Situation, prices: Prices) -> Mode:
+def best(situation: Situation, prices: Prices) -> Route:
     return expect(situation, prices)[0].mode
 
 
@@ -153,7 +140,7 @@ def _cloud(this: Situation, prices: Prices) -> Expectation:
     each = Usage(
         edge_s=loop.pass_s, num_passes=1, num_rows=1, bytes_down=MESSAGE_BYTES + COMMIT_BYTES + TOKEN_BYTES
     )
-    return _expectation(Mode.CLOUD, this, prices, first_s=_edge_first_s(this), s=loop.pass_s, each=each)
+    return _expectation(Route.CLOUD, this, prices, first_s=_edge_first_s(this), s=loop.pass_s, each=each)
 
 
 def _lossless(this: Situation, prices: Prices) -> Expectation:
@@ -161,7 +148,7 @@ def _lossless(this: Situation, prices: Prices) -> Expectation:
     plan = make_plan(circumstances(this), prices)
     if not plan.does_pay:
         cloud = _cloud(this, prices)
-        return dataclasses.replace(cloud, mode=Mode.LOSSLESS)
+        return dataclasses.replace(cloud, mode=Route.LOSSLESS)
     window = _window(this, plan, prices)
     if (
         not plan.patience_s
@@ -176,7 +163,7 @@ def _lossless(this: Situation, prices: Prices) -> Expectation:
     rows = _mean(run.rows_per_token for run in runs)
     each = _usage(loop, passes=passes, rows=rows, drafted=drafted)
     s = _mean(run.time_per_token_s for run in runs)
-    return _expectation(Mode.LOSSLESS, this, prices, first_s=_edge_first_s(this), s=s, each=each)
+    return _expectation(Route.LOSSLESS, this, prices, first_s=_edge_first_s(this), s=s, each=each)
 
 
 def _cascade(this: Situation, prices: Prices) -> Expectation:
@@ -199,17 +186,17 @@ def _cascade(this: Situation, prices: Prices) -> Expectation:
     )
     first_s = run.at_once_share * _draft_first_s(this) + (1 - run.at_once_share) * _edge_first_s(this)
     s = run.time_per_token_s
-    return _expectation(Mode.CASCADE, this, prices, first_s=first_s, s=s, each=each, is_held_to_quality=True)
+    return _expectation(Route.CASCADE, this, prices, first_s=first_s, s=s, each=each, is_held_to_quality=True)
 
 
 def _device(this: Situation, prices: Prices) -> Expectation:
     s = this.loop.draft_step_s
     each = Usage(draft_s=s, num_drafted=1, num_disputed=1 - this.agreement)
-    return _expectation(Mode.DEVICE, this, prices, first_s=_draft_first_s(this), s=s, each=each)
+    return _expectation(Route.DEVICE, this, prices, first_s=_draft_first_s(this), s=s, each=each)
 
 
 def _expectation(
-    mode: Mode,
+    mode: Route,
     this: Situation,
     prices: Prices,
     *,
@@ -343,8 +330,8 @@ class Crossing:
 
     axis: Axis
     value: float
-    before: Mode
-    after: Mode
+    before: Route
+    after: Route
 
 
 def _situation_axis(name: str, field: str, unit: str, low: float, high: float, scale: float = 1.0) -> Axis:
@@ -388,7 +375,7 @@ AXES = (
 def crossings(situation: Situation, prices: Prices, axis: Axis) -> list[Crossing]:
     """Where along an axis the best mode changes, from its low end to its high one."""
 
-    def mode_at(value: float, incumbent: Mode | None = None) -> Mode:
+    def mode_at(value: float, incumbent: Route | None = None) -> Route:
         found = expect(*axis.at(situation, prices, value))
         enough = found[0].cost_per_1000 / CLEARLY
         stays = any(
@@ -410,7 +397,7 @@ def crossings(situation: Situation, prices: Prices, axis: Axis) -> list[Crossing
 
 
 def _narrow(
-    mode_at: Callable[[float, Mode], Mode], axis: Axis, low: float, high: float, before: Mode
+    mode_at: Callable[[float, Route], Route], axis: Axis, low: float, high: float, before: Route
 ) -> Crossing:
     """Between two values with different modes."""
     after = mode_at(high, before)

@@ -11,8 +11,9 @@ import pytest
 
 from cascade import EdgeServer
 from cascade.apps.advise import Wanted, gather
+from cascade.device.router import Route
 from cascade.errors import SettingsError
-from cascade.lab.advice import AXES, Expectation, Mode, Situation, best, crossings, expect
+from cascade.lab.advice import AXES, Expectation, Situation, best, crossings, expect
 from cascade.lab.bench import advise as bench
 from cascade.lab.energy import EnergyMeter
 from cascade.lab.survey import measure_draft, measure_edge
@@ -35,7 +36,7 @@ BY_NAME = {axis.name: axis for axis in AXES}
 DECLARED = ("--draft-step-ms", "5", "--pass-ms", "50", "--rtt-ms", "50")
 
 
-def of(mode: Mode, situation: Situation, prices: Prices | None = None) -> Expectation:
+def of(mode: Route, situation: Situation, prices: Prices | None = None) -> Expectation:
     return next(each for each in expect(situation, prices or Prices()) if each.mode is mode)
 
 
@@ -51,7 +52,7 @@ def test_predictions_are_what_the_scheduler_then_does(number: int) -> None:
 
 def test_plain_streaming_and_the_draft_alone_are_sums() -> None:
     here = dataclasses.replace(HERE, row_s=0.001, draft_row_s=0.0005, num_prompt_tokens=101, num_tokens=10)
-    cloud, device = of(Mode.CLOUD, here), of(Mode.DEVICE, here)
+    cloud, device = of(Route.CLOUD, here), of(Route.DEVICE, here)
     assert (cloud.first_token_s, cloud.s_per_token) == pytest.approx((0.05 + 0.05 + 0.1, 0.05))
     assert cloud.per_token.waiting_s == pytest.approx((0.2 + 9 * 0.05) / 10)
     assert (device.first_token_s, device.s_per_token) == pytest.approx((0.055, 0.005))
@@ -61,25 +62,25 @@ def test_plain_streaming_and_the_draft_alone_are_sums() -> None:
 
 def test_what_is_not_there_is_no_choice() -> None:
     bare = dataclasses.replace(HERE, draft_step_s=None)
-    assert [each.mode for each in expect(bare, Prices())] == [Mode.CLOUD]
-    assert {each.mode for each in expect(LOSSLESS, Prices())} == {Mode.CLOUD, Mode.LOSSLESS, Mode.DEVICE}
-    assert not of(Mode.DEVICE, LOSSLESS).keeps_quality
-    assert best(LOSSLESS, Prices()) is Mode.LOSSLESS
+    assert [each.mode for each in expect(bare, Prices())] == [Route.CLOUD]
+    assert {each.mode for each in expect(LOSSLESS, Prices())} == {Route.CLOUD, Route.LOSSLESS, Route.DEVICE}
+    assert not of(Route.DEVICE, LOSSLESS).keeps_quality
+    assert best(LOSSLESS, Prices()) is Route.LOSSLESS
 
 
 def test_load_makes_both_slower() -> None:
     busy = dataclasses.replace(LOSSLESS, device_load=0.5, edge_load=0.5)
-    assert of(Mode.CLOUD, busy).s_per_token == pytest.approx(0.1)
-    assert of(Mode.DEVICE, busy).s_per_token == pytest.approx(0.01)
+    assert of(Route.CLOUD, busy).s_per_token == pytest.approx(0.1)
+    assert of(Route.DEVICE, busy).s_per_token == pytest.approx(0.01)
 
 
 def test_energy_and_money_are_counted() -> None:
     prices = Prices(edge_pass=0.01, draft_step_j=0.2, joule=0.001)
-    cloud, device = of(Mode.CLOUD, HERE, prices), of(Mode.DEVICE, HERE, prices)
+    cloud, device = of(Route.CLOUD, HERE, prices), of(Route.DEVICE, HERE, prices)
     assert (cloud.energy_j_per_1000, cloud.expenses_per_1000) == pytest.approx((0, 10))
     assert device.energy_j_per_1000 == pytest.approx(200)
     assert device.expenses_per_1000 == pytest.approx(0.2 + 0.05 * 5)
-    lossless = of(Mode.LOSSLESS, HERE, prices)
+    lossless = of(Route.LOSSLESS, HERE, prices)
     assert lossless.per_token.num_passes < 0.6
     assert lossless.per_token.num_drafted > 1
 
@@ -88,24 +89,24 @@ def test_lossless_is_as_good_as_the_cloud_where_drafting_rests() -> None:
     weak = dataclasses.replace(LOSSLESS, agreement=0.55)
     assert crossings(weak, Prices(), BY_NAME["round trip"]) == []
     far = dataclasses.replace(weak, rtt_s=1.0)
-    assert of(Mode.LOSSLESS, far).cost_per_1000 == of(Mode.CLOUD, far).cost_per_1000
+    assert of(Route.LOSSLESS, far).cost_per_1000 == of(Route.CLOUD, far).cost_per_1000
 
 
 def test_a_draft_that_agrees_as_often_as_is_promised_may_answer_alone() -> None:
     good = dataclasses.replace(HERE, agreement=0.95, quality=0.9)
     prices = Prices(disputed=1.0)
     (crossing,) = crossings(good, prices, BY_NAME["price of a pass"])
-    assert crossing.after is Mode.DEVICE
+    assert crossing.after is Route.DEVICE
     below, above = (Prices(disputed=1.0, edge_pass=factor * crossing.value) for factor in (0.9, 1.1))
-    assert best(good, below) is not Mode.DEVICE
-    assert best(good, above) is Mode.DEVICE
+    assert best(good, below) is not Route.DEVICE
+    assert best(good, above) is Route.DEVICE
 
 
 def test_a_dear_joule_ends_drafting_whatever_the_unit() -> None:
     for unit in (1.0, 100.0):
         prices = Prices(waiting_s=unit, draft_s=0.05 * unit, disputed=0.09 * unit)
         (crossing,) = crossings(LOSSLESS, prices, BY_NAME["price of a joule"])
-        assert (crossing.before, crossing.after) == (Mode.LOSSLESS, Mode.CLOUD)
+        assert (crossing.before, crossing.after) == (Route.LOSSLESS, Route.CLOUD)
         assert 0.05 * unit < crossing.value < 2 * unit
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...device import Objective, Policy
-from ..advice import Expectation, Mode, Situation, expect
+from ...device.router import Route
+from ..advice import Expectation, Situation, expect
 from ..best_fixed import PASS_S, Point, evaluate
 from ..kept import KeptSetting, simulate_kept
 from ..progress import must
@@ -81,7 +82,7 @@ def _row(*job: Any) -> dict[str, Any]:
         agreement=agreement, rtt_ms=rtt_ms, draft_cost=draft_cost, row_cost=row_cost, has_jitter=has_jitter
     )
     objective = Objective(name)
-    predicted = _of_mode(expect(situation_of(point), objective.prices), Mode.LOSSLESS)
+    predicted = _of_mode(expect(situation_of(point), objective.prices), Route.LOSSLESS)
     found = evaluate(point, Policy.adaptive(objective), num_tokens=NUM_TOKENS, num_seeds=num_seeds)
     measured_s = statistics.fmean(outcome.summary.time_per_token_s for outcome in found)
     return {
@@ -103,7 +104,7 @@ def _row(*job: Any) -> dict[str, Any]:
 
 def _kept_row(quality: float, rtt_s: float) -> dict[str, Any]:
     here = Situation(rtt_s=rtt_s, pass_s=0.05, draft_step_s=0.005, quality=quality, num_prompt_tokens=3)
-    predicted = _of_mode(expect(here, Objective.LATENCY.prices), Mode.CASCADE)
+    predicted = _of_mode(expect(here, Objective.LATENCY.prices), Route.CASCADE)
     found = simulate_kept(KeptSetting(quality=quality, num_tokens=NUM_KEPT_TOKENS, rtt_s=rtt_s))
     measured_s = found.summary.time_per_token_s
     return {
@@ -117,7 +118,7 @@ def _kept_row(quality: float, rtt_s: float) -> dict[str, Any]:
     }
 
 
-def _of_mode(expectations: Sequence[Expectation], mode: Mode) -> Expectation:
+def _of_mode(expectations: Sequence[Expectation], mode: Route) -> Expectation:
     return next(each for each in expectations if each.mode is mode)
 
 
