@@ -58,7 +58,7 @@ async def device(
 
 def knowledge(*, rtt_s: float = 0.06, pass_s: float = 0.05, step_s: float = 0.005) -> Knowledge:
     known = Knowledge()
-    known.link.add_round_trip(rtt_s)
+    known.link.add_round_trip(rtt_s, num_bytes=20)
     known.passes.add_said(pass_s, 0)
     known.draft_step_s.add(step_s)
     return known
