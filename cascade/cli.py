@@ -17,6 +17,7 @@ import typer
 
 from . import __version__
 from .apps import (
+    advise_command,
     broker,
     chat_command,
     demo_command,
@@ -73,6 +74,7 @@ def cascade(
 
 
 app.command()(demo_command.demo)
+app.command()(advise_command.advise)
 
 
 @app.command()

@@ -120,6 +120,12 @@ class Summary:
     """1, and one more for every time the session was opened again; 0 for a private stream."""
     finish_reason: str
     """`stop` or `length`; `cancelled` by the app, or `error`; empty while it runs."""
+    route: str = ""
+    """The way that was chosen, where `route` was given: device, cascade, lossless or cloud."""
+    num_passes: int = 0
+    """Of the edge's passes, those that brought tokens."""
+    num_disputed: int = 0
+    """Kept tokens that the edge would not have said, as far as it has spoken."""
     num_kept: int = 0
     """Tokens that the device decided by itself."""
     num_at_once: int = 0
@@ -170,7 +176,7 @@ class Summary:
         per_token = num_bytes / self.num_tokens if self.num_tokens else 0.0
         lines = [
             f"{self.num_tokens} tokens ({self.num_hinted} hinted, {self.num_kept} kept), "
-            f"ended by {self.finish_reason or 'nothing yet'}",
+            f"{f'route {self.route}, ' if self.route else ''}ended by {self.finish_reason or 'nothing yet'}",
             f"first token {_ms(self.time_to_first_token_s)}, then {_ms(self.time_per_token_s)} a token",
             f"tokens per pass {_plain(self.tokens_per_pass)}, drafted {self.num_drafted}",
             f"payload {self.bytes_up} bytes up, {self.bytes_down} down: {per_token:.1f} a token",

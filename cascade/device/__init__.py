@@ -1,11 +1,12 @@
 """The device: drafts ahead of the edge, streams hints up, and hands commits to the app."""
 
+from ..prices import Objective, Prices, Usage
 from .answering import AnswerStream
 from .chat import Chat
 from .device import Device
 from .equipment import Vocabulary
 from .ledger import Ledger
-from .planning import Circumstances, Objective
+from .planning import Circumstances
 from .policy import Policy
 from .route import ReconnectSettings
 from .stream import Stream
@@ -18,7 +19,9 @@ __all__ = [
     "Ledger",
     "Objective",
     "Policy",
+    "Prices",
     "ReconnectSettings",
     "Stream",
+    "Usage",
     "Vocabulary",
 ]

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..events import Source, Summary, Verified
+from ..prices import Prices
 from ..wire import Commit
 from .drafter import Guess
-from .escalation import RESERVE, Escalation
+from .escalation import RESERVE, Escalation, corrected
 from .keep_outbox import KeepOutbox
 from .kept_guesses import KeptGuesses, Settled, Settlement
 from .ledger import Book
@@ -42,6 +43,7 @@ class CascadeStream(Stream):
         self._alpha = alpha
         self._is_link_failing = False
         super().__init__(*args, **options)
+        self._prices = self.request.policy.prices or Prices()
 
     def _make_guesses(self) -> KeptGuesses:
         return KeptGuesses(self.request.prompt, can_revise=self.can_revise)
@@ -91,8 +93,8 @@ class CascadeStream(Stream):
     def _may_keep(self, token: int, doubt: float) -> bool:
         """An answer's last token is asked about: then everything has its verdict when the answer ends."""
         link, passes = self._known.link, self._known.passes
-        stall_s = (link.rtt_s or 0.0) + (passes.mean_s or 0.0)
-        self._escalation.steer(stall_s=stall_s, balance=self._book.balance)
+        correction = corrected(link.rtt_s or 0.0, passes.mean_s or 0.0)
+        self._escalation.steer(stall_s=self._prices.in_waiting_s(correction), balance=self._book.balance)
         if token in self.request.stop_ids or not self._book.may_keep:
             return False
         return self._escalation.wants_to_keep(
@@ -168,6 +170,7 @@ class CascadeStream(Stream):
             if place.was_provisional:
                 self._book.note_delivered()
             self._book.audit(is_own=place.is_own)
+            self._tally.num_disputed += not place.is_own
         elif place.was_provisional:
             self._book.audit_provisional(is_own=place.is_own)
         elif not place.is_own:

@@ -13,15 +13,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Escalation", "allowance", "appetite", "longest_run", "threshold"]
+from ..prices import Prices, Usage
 
-NEAR_S = 0.06
-FAR_S = 0.12
-"""A correction that costs less than the first is not worth a disagreement; one that costs the second is."""
+__all__ = ["Escalation", "allowance", "appetite", "corrected", "longest_run", "threshold"]
+
+NEAR = 2 / 3
+FAR = 4 / 3
+"""A correction that costs less than this part of a disagreement's price is not worth one; one that costs the
+second part is."""
+DISPUTED_S = Prices().disputed_s
 HORIZON = 4000
 """Tokens over which what was saved is spent."""
 RESERVE = 6.0
 """Disagreements that are kept back for what cannot be foreseen."""
+CORRECTION_BYTES = 20
+"""Of a message either way, as they are at a = .8 and R = 100 ms."""
 SHORTEST_RUN, LONGEST_RUN = 4, 64
 MIN_SURVIVAL = 0.1
 """What stands behind guesses that are likely to be corrected is not worth its place in the ledger."""
@@ -37,15 +43,26 @@ FORGETTING = 0.98
 """Of surprises, with every verdict on a kept token."""
 
 
-def appetite(stall_s: float, *, is_metered: bool = False) -> float:
-    """The part of the budget that is worth spending where a correction costs `stall_s`.
+def corrected(rtt_s: float, pass_s: float) -> Usage:
+    """What a correction takes: the way there and back, a pass, and two messages."""
+    return Usage(
+        waiting_s=rtt_s + pass_s,
+        edge_s=pass_s,
+        num_passes=1,
+        num_rows=1,
+        bytes_up=CORRECTION_BYTES,
+        bytes_down=CORRECTION_BYTES,
+    )
+
+
+def appetite(stall_s: float, *, disputed_s: float = DISPUTED_S) -> float:
+    """The part of the budget that is worth spending where a correction costs `stall_s`, all told in seconds
+    of waiting, and a disagreement `disputed_s`.
 
     On a fast, idle link nearly everything is verified, for it costs nothing, and the ledger saves up. Where
     every pass has its price all of it is spent.
     """
-    if is_metered:
-        return 1.0
-    return min(max((stall_s - NEAR_S) / (FAR_S - NEAR_S), 0.0), 1.0)
+    return min(max((stall_s / disputed_s - NEAR) / (FAR - NEAR), 0.0), 1.0)
 
 
 def allowance(quality: float, balance: float, appetite: float) -> float:
@@ -91,8 +108,11 @@ class _Surprise:
 class Escalation:
     """One stream's threshold, steered by its verdicts, the ledger and what a correction costs."""
 
-    def __init__(self, quality: float, *, fixed_threshold: float | None = None) -> None:
+    def __init__(
+        self, quality: float, *, fixed_threshold: float | None = None, disputed_s: float = DISPUTED_S
+    ) -> None:
         self.threshold = 0.0
+        self._disputed_s = disputed_s
         self._quality = quality
         self._fixed = fixed_threshold
         self._doubts: deque[float] = deque(PRIOR_DOUBTS, maxlen=REMEMBERED)
@@ -100,9 +120,9 @@ class Escalation:
         self._num_until_relearnt = 0
         self._appetite = 0.0
 
-    def steer(self, *, stall_s: float, balance: float, is_metered: bool = False) -> None:
-        """What a correction costs now, and what the ledger has left."""
-        self._appetite = appetite(stall_s, is_metered=is_metered)
+    def steer(self, *, stall_s: float, balance: float) -> None:
+        """What a correction costs now, all told in seconds of waiting, and what the ledger has left."""
+        self._appetite = appetite(stall_s, disputed_s=self._disputed_s)
         if self._fixed is not None:
             self.threshold = self._fixed
             return

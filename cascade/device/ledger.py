@@ -200,6 +200,19 @@ class Book:
         """One token more that may turn out to be disputed."""
         self.num_open += 1
 
+    def reserve(self, num_tokens: int) -> bool:
+        """Room for so many tokens that nobody will audit, all of them at once, if there is so much."""
+        if self.balance < num_tokens - ROUNDING:
+            return False
+        self.num_open += num_tokens
+        self.ledger.write_soon()
+        return True
+
+    @property
+    def is_covered(self) -> bool:
+        """What is on file has room for all that is kept."""
+        return not self.ledger.is_on_file or self.exposure <= self.written
+
     def audit(self, *, is_own: bool) -> None:
         """The verdict on a kept token."""
         self.num_open -= 1

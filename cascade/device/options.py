@@ -8,13 +8,16 @@ from typing import Literal, Required, TypeAlias, TypedDict, get_args
 
 from ..decoding import Sampling
 from ..errors import SettingsError
-from ..settings import check_int, check_number
+from ..settings import check_choice, check_int, check_number
 from .policy import Policy
+from .router import Route
 
 __all__ = ["OnDisconnect", "StreamOptions", "StreamSettings"]
 
 OnDisconnect: TypeAlias = Literal["wait", "continue"]
 """What a stream does while there is no edge."""
+
+ROUTES = ("auto", *(route.value for route in Route))
 
 
 class StreamOptions(TypedDict, total=False):
@@ -36,6 +39,7 @@ class StreamOptions(TypedDict, total=False):
     offline_after_s: float
     revisions: bool
     logprobs: bool
+    route: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +79,20 @@ class StreamSettings:
     """Provisional tokens that the edge would not have said are withdrawn when it is back. Else they stand."""
     logprobs: bool = False
     """Tokens come with the log-probability that the target gave them. Of lossless streams only."""
+    route: str | None = None
+    """`auto`: device, cascade, lossless or cloud, whichever is expected to cost least; or one of these. None:
+    as policy and quality say."""
 
     def __post_init__(self) -> None:
         if self.logprobs and (self.quality < 1 or self.on_disconnect != "wait"):
             text = "are of the target's own tokens only; ask with quality=1 and on_disconnect='wait'"
             raise SettingsError("logprobs", text)
+        if self.route is not None:
+            check_choice("route", self.route, ROUTES)
+            if self.policy is not None and self.policy.prices is None:
+                raise SettingsError(
+                    "policy", "a route is chosen by prices; give Policy.adaptive(...), or none"
+                )
         check_number("quality", self.quality, low=0.5, high=1)
         if self.threshold is not None:
             check_number("threshold", self.threshold, low=0, high=1)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 
-__all__ = ["Circumstances", "Objective", "Plan", "make_plan"]
+from ..prices import Prices, Usage
+
+__all__ = ["Circumstances", "Plan", "make_plan"]
 
 MAX_GATHERED = 8
 MAX_USED_HINTS = 16
@@ -31,27 +32,6 @@ MAX_PATIENCE_S = 4.0
 MIN_GAIN = 1.005
 MIN_GAIN_WAITING = 1.03
 """Below this drafting does not pay. A wait in vain costs more than a pass in vain."""
-
-
-class Objective(Enum):
-    """What an app wants of its streams."""
-
-    LATENCY = "latency"
-    """Tokens as soon as can be, whatever passes that takes; never slower than plain streaming."""
-    BALANCED = "balanced"
-    """Saves an edge's pass where that costs less than three quarters of the time that it takes."""
-    COST = "cost"
-    """Few of the edge's passes: it waits for hints."""
-
-    @property
-    def pass_price(self) -> float:
-        """Waiting that one of the edge's passes is worth, as a multiple of the time it takes."""
-        return {Objective.LATENCY: 0.0, Objective.BALANCED: 0.75, Objective.COST: 50.0}[self]
-
-    @property
-    def load_price(self) -> float:
-        """Waiting that a second of drafting is worth: the device has other things to do, and a battery."""
-        return 0.2 if self is Objective.COST else 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,25 +68,28 @@ class Plan:
     """Expected."""
     passes_per_token: float
     """Expected."""
+    rows_per_token: float = 1.0
+    """Expected: passes, and the hints that they are fed."""
     does_pay: bool = True
     """False: plain streaming is as good, and costs the device nothing."""
 
 
-def make_plan(circumstances: Circumstances, objective: Objective, *, does_wait: bool = False) -> Plan:
-    """The plan that costs least, time and passes priced by the objective; `does_wait`: the edge does now."""
-    price_s = objective.pass_price * circumstances.pass_s
+def make_plan(circumstances: Circumstances, prices: Prices, *, does_wait: bool = False) -> Plan:
+    """The plan that costs least, time, passes and their rows priced; `does_wait`: the edge does now."""
+    price_s = prices.in_waiting_s(Usage(edge_s=circumstances.pass_s, num_passes=1))
+    row_price_s = prices.in_waiting_s(Usage(num_rows=1))
     preference = LASTING_PREFERENCE if does_wait else PREFERENCE
     preference += RISK * min(1.0, circumstances.rtt_s / circumstances.pass_s)
 
     def cost_s(plan: Plan) -> float:
-        return plan.s_per_token + price_s * plan.passes_per_token
+        return plan.s_per_token + price_s * plan.passes_per_token + row_price_s * plan.rows_per_token
 
     driving = _driving(circumstances)
     counts = range(1, MAX_GATHERED + 1)
     waiting = min((_waiting(circumstances, num_gathered) for num_gathered in counts), key=cost_s)
     is_patient = cost_s(waiting) * preference < cost_s(driving) and waiting.patience_s <= MAX_PATIENCE_S
     best, gain = (waiting, MIN_GAIN_WAITING) if is_patient else (driving, MIN_GAIN)
-    if cost_s(best) * gain > circumstances.pass_s + price_s:
+    if cost_s(best) * gain > circumstances.pass_s + price_s + row_price_s:
         pass_s = circumstances.pass_s
         return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0, does_pay=False)
     return best
@@ -125,8 +108,9 @@ def _driving(this: Circumstances) -> Plan:
         return Plan(patience_s=0.0, num_gathered=1, s_per_token=pass_s, passes_per_token=1.0)
     # So many single steps it takes until `num_driven` in a row agree.
     num_steps = (a**-num_driven - 1) / (1 - a)
-    tokens, passes, seconds = _flow(this)
+    tokens, passes, seconds, rows = _flow(this)
     passes += num_steps
+    rows += num_steps
     tokens += num_steps
     seconds += num_steps * pass_s
     return Plan(
@@ -134,6 +118,7 @@ def _driving(this: Circumstances) -> Plan:
         num_gathered=1,
         s_per_token=seconds / tokens,
         passes_per_token=passes / tokens,
+        rows_per_token=rows / tokens,
     )
 
 
@@ -141,9 +126,10 @@ def _waiting(this: Circumstances, num_gathered: int) -> Plan:
     """The edge waits until the hints behind its correction have come."""
     a, step_s = _agreement(this), this.draft_step_s
     goes_on = a ** (num_gathered + 1)
-    tokens, passes, flow_s = _flow(this, num_gathered=num_gathered)
+    tokens, passes, flow_s, rows = _flow(this, num_gathered=num_gathered)
     tokens = (1 - goes_on) / (1 - a) + goes_on * tokens
     passes = 1 + goes_on * passes
+    rows = 1 + num_gathered + goes_on * rows
     first_s = this.pass_s + num_gathered * this.hint_s
     # What is read and sent on a busy device stands in line for its processor, too, while the edge waits. An
     # edge that drives does not mind.
@@ -156,11 +142,12 @@ def _waiting(this: Circumstances, num_gathered: int) -> Plan:
         num_gathered=num_gathered,
         s_per_token=seconds / tokens,
         passes_per_token=passes / tokens,
+        rows_per_token=rows / tokens,
     )
 
 
-def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, float]:
-    """Tokens, passes and seconds from the first pass with hints to the next disagreement."""
+def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, float, float]:
+    """Tokens, passes, seconds and rows from the first pass with hints to the next disagreement."""
     a = _agreement(this)
     # One of the guesses drafted in a pass is for the edge's own token, and needed to go on behind it.
     most = min(MAX_USED_HINTS, max(0.0, (this.pass_s - MARGIN_S) / this.draft_step_s - 1))
@@ -168,7 +155,7 @@ def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, 
         draft_s = (num_gathered + 1) * this.draft_step_s + this.processor_wait_s
         pass_s = max(this.pass_s + num_gathered * this.hint_s, draft_s)
         passes = 1 / (1 - a ** (num_gathered + 1))
-        return 1 / (1 - a), passes, passes * pass_s
+        return 1 / (1 - a), passes, passes * pass_s, passes * (1 + num_gathered)
 
     def passes_with(num_hints: float) -> float:
         # A guess that comes too late for the first pass is in time for the next.
@@ -180,7 +167,8 @@ def _flow(this: Circumstances, *, num_gathered: int = 0) -> tuple[float, float, 
     # The edge feeds no more of them than pay for their rows.
     fewer = range(1, math.ceil(most)) if this.hint_s else ()
     num_hints = min([most, *fewer], key=seconds_with)
-    return 1 / (1 - a), passes_with(num_hints), seconds_with(num_hints)
+    passes = passes_with(num_hints)
+    return 1 / (1 - a), passes, seconds_with(num_hints), passes * (1 + num_hints)
 
 
 def _agreement(this: Circumstances) -> float:

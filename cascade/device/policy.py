@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..prices import Objective, Prices
 from ..settings import check_int, check_number
-from .planning import Circumstances, Objective
+from .planning import Circumstances
 
 __all__ = ["Policy", "Rule"]
 
@@ -39,8 +40,8 @@ class Policy:
     """A message of hints waits until it carries this many tokens that are expected to be used."""
     num_gathered: int = 1
     """Guesses that go up together when the edge stands waiting for the first."""
-    objective: Objective | None = None
-    """Everything else follows the circumstances, to this end. None: nothing does."""
+    prices: Prices | None = None
+    """Everything else follows the circumstances, so that it costs least at these. None: nothing does."""
     rule: Rule | None = None
     """Asked again and again how to go on, instead of ours."""
 
@@ -64,10 +65,11 @@ class Policy:
         return cls(window=num_tokens, patience_s=FOREVER_S, waits_for_verdict=True)
 
     @classmethod
-    def adaptive(cls, objective: Objective = Objective.LATENCY) -> Policy:
+    def adaptive(cls, objective: Objective | Prices = Objective.LATENCY) -> Policy:
         """Draft ahead as far as it pays, given this link, this load and this draft; what an app wants."""
+        prices = objective.prices if isinstance(objective, Objective) else objective
         first = cls.hint_driven()
-        return dataclasses.replace(first, window=MAX_WINDOW, objective=objective)
+        return dataclasses.replace(first, window=MAX_WINDOW, prices=prices)
 
     @classmethod
     def by(cls, rule: Rule) -> Policy:

@@ -12,9 +12,10 @@ from .answer_text import AnswerText
 from .answering import AnswerStream
 from .drafter import Drafter
 from .effort import with_effort
+from .ledger import Book
 from .outbox import StreamRequest
 
-__all__ = ["PrivateStream"]
+__all__ = ["AloneStream", "PrivateStream"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class PrivateStream(AnswerStream):
                 self._tally.count_step(now_s - started_s, waited_s=done.waited_s)
                 if not self.is_ended:
                     self._tokens.append(token)
+                    self._note_token()
                     self._deliver(token, len(self._tokens) - 1, Source.KEPT, now_s)
         except ContextExceeded as error:
             self.fail(error)
@@ -46,8 +48,30 @@ class PrivateStream(AnswerStream):
         finally:
             drafter.release()
 
+    def _note_token(self) -> None:
+        """One is about to be delivered."""
+
     def _answer_tokens(self) -> list[int]:
         return self._tokens[len(self.request.prompt) :]
 
     def _summarise(self) -> Summary:
         return self._tally.summary(None)
+
+
+class AloneStream(PrivateStream):
+    """The draft answers alone, within a promise: nobody audits its tokens, so the books count all of them as
+    disputed. Room for the whole answer was reserved before."""
+
+    def __init__(
+        self, request: StreamRequest, *, drafter: Drafter, runner: Runner, text: AnswerText, book: Book
+    ) -> None:
+        self._book = book
+        super().__init__(request, drafter=drafter, runner=runner, text=text)
+
+    def _note_token(self) -> None:
+        self._book.note_delivered()
+
+    def _end(self) -> None:
+        self._book.give_up(self._tally.num_tokens)
+        self._book.release(self.request.max_new_tokens - self._tally.num_tokens)
+        super()._end()

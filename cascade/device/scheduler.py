@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from ..decoding import chance_of_all, one_more
 from ..errors import SettingsError
 from ..measure import Confidence, Knowledge
+from ..prices import Prices, Usage
 from .guesses import Judgement
-from .planning import Circumstances, Objective, Plan, make_plan
+from .planning import Circumstances, Plan, make_plan
 from .policy import Policy, Rule
 from .window import SendClock, farness, num_worth_sending, stands_in_the_way, wants_one_more
 
@@ -65,11 +66,11 @@ class Scheduler:
     def __init__(self, policy: Policy, knowledge: Knowledge) -> None:
         self.policy = policy
         """As it is now: an adaptive one changes with the circumstances."""
-        self._objective = policy.objective
+        self._prices = policy.prices
         self._rule = policy.rule
         self._first_policy = policy
         self._knowledge = knowledge
-        memory = STEADY_MEMORY if policy.objective is None else LIVELY_MEMORY
+        memory = STEADY_MEMORY if policy.prices is None else LIVELY_MEMORY
         self._agreement = knowledge.agreement.fork(memory=memory)
         self._calibration = knowledge.calibration.fork()
         self._chain: list[_Chained] = []
@@ -154,8 +155,8 @@ class Scheduler:
         if self._num_commits % PLAN_EVERY == 0:
             if self._rule is not None:
                 self._follow(self._rule)
-            elif self._objective is not None:
-                self._adapt(self._objective)
+            elif self._prices is not None:
+                self._adapt(self._prices)
         self._num_commits += 1
         if self._num_commits % SHARE_EVERY == 0:
             self._knowledge.calibration.adopt(self._calibration)
@@ -195,12 +196,12 @@ class Scheduler:
     @property
     def chances(self) -> list[float]:
         """Of each guess that no commit has judged: that it is confirmed, if all before it are."""
-        if self._objective is None:  # a fixed policy knows one rate
+        if self._prices is None:  # a fixed policy knows one rate
             return [self._agreement.chance] * len(self._chain)
         return [chained.chance for chained in self._chain]
 
     def wants_one_more(self, *, num_sent: int) -> bool:
-        if self._objective is None:
+        if self._prices is None:
             chance = self.chance_of_next ** (len(self._chain) + 1)
         else:
             chance = self._chance_of_chain * self.chance_of_next
@@ -209,9 +210,9 @@ class Scheduler:
         ):
             return False
         plan, step_s = self._plan, self._knowledge.draft_step_s.value
-        if self._objective is None or plan is None or step_s is None or not plan.does_pay:
+        if self._prices is None or plan is None or step_s is None or not plan.does_pay:
             return True
-        cost_s = self._objective.load_price * step_s
+        cost_s = self._prices.in_waiting_s(Usage(draft_s=step_s, num_drafted=1))
         return one_more(chance, rate_tokens_per_s=1 / plan.s_per_token, cost_s=cost_s)
 
     def draft_at_s(self, now_s: float) -> float:
@@ -220,7 +221,7 @@ class Scheduler:
         A commit may be a little late; one that is due now is waited for.
         """
         link, step_s = self._knowledge.link, self._knowledge.draft_step_s.value
-        if self._objective is None or self._clock is None or step_s is None or link.rtt_s is None:
+        if self._prices is None or self._clock is None or step_s is None or link.rtt_s is None:
             return now_s
         if link.jitter_s > step_s / 2:
             return now_s  # nobody knows when the commit comes
@@ -262,7 +263,7 @@ class Scheduler:
         # The edge stands waiting, or is going to when it has taken what it has. The second costs messages,
         # and a fixed policy that is patient is so for the sake of few bytes.
         num_taken = self._num_in_pass + 1 if num_sent else 0
-        runs_dry = self._objective is not None and num_sent <= num_taken and now_s > self._clock.deadline_s
+        runs_dry = self._prices is not None and num_sent <= num_taken and now_s > self._clock.deadline_s
         if self._is_patient and (num_sent == 0 or runs_dry):
             num_waited_for = len(self._chain) - num_taken
             if num_waited_for < (self.policy.num_gathered if can_draft() else 1):
@@ -301,16 +302,16 @@ class Scheduler:
             policy = rule(circumstances)
         except Exception as error:
             raise SettingsError("policy", f"its rule failed: {error!r}") from error
-        if not isinstance(policy, Policy) or policy.waits_for_verdict or policy.objective or policy.rule:
+        if not isinstance(policy, Policy) or policy.waits_for_verdict or policy.prices or policy.rule:
             text = f"its rule must return Policy.hint_driven(...) or Policy.cloud(), not {policy!r}"
             raise SettingsError("policy", text)
         self.policy = policy
 
-    def _adapt(self, objective: Objective) -> None:
+    def _adapt(self, prices: Prices) -> None:
         circumstances = self.circumstances
         if circumstances is None or self._knowledge.link.is_in_doubt:
             return
-        self._plan = plan = make_plan(circumstances, objective, does_wait=self.policy.patience_s > 0)
+        self._plan = plan = make_plan(circumstances, prices, does_wait=self.policy.patience_s > 0)
         if not plan.does_pay:
             is_probing = self._num_until_probe <= 0
             self.policy = dataclasses.replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import weakref
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from ..errors import SettingsError
 from ..links.base import Dialer
 from ..measure import Knowledge
 from ..models.suffix import SuffixDraft
+from ..prices import Prices
 from ..wire import Hello
 from .answer_text import AnswerText
 from .answering import AnswerStream
@@ -27,9 +29,11 @@ from .offline_stream import OfflineStream
 from .options import StreamSettings
 from .outbox import StreamRequest
 from .policy import Policy
-from .private import PrivateStream
+from .private import AloneStream, PrivateStream
 from .prompts import Prompt, prompt_ids
 from .route import ReconnectSettings
+from .routed import Prober, RoutedStream
+from .router import Route, Router
 from .stream import Stream
 
 __all__ = ["DeviceSession"]
@@ -57,6 +61,7 @@ class DeviceSession:
         self._vocab_size = hello.vocab_size
         self._random = random_source
         self._knowledge = knowledge
+        self.router = Router(knowledge)
         self._generation = 0
         self._auditor = Auditor(
             self.connection,
@@ -110,8 +115,12 @@ class DeviceSession:
         ids = prompt_ids(prompt, self.equipment.tokenizer, self._vocab_size)
         request = self._request(ids, settings)
         text = AnswerText(self.equipment.tokenizer, prompt=ids, stops=settings.stops)
+        if private and settings.route is not None:
+            raise SettingsError("route", "a private stream stays on the device; leave the route out")
         if private:
             stream: AnswerStream = self._private(request, text, memory)
+        elif settings.route is not None:
+            stream = self._routed(request, text, memory, settings)
         else:
             stream = self._served(request, text, memory, settings)
         self._streams.add(stream)
@@ -124,7 +133,7 @@ class DeviceSession:
         policy = settings.policy
         if policy is None:
             policy = Policy.cloud() if equipment.model is None else Policy.adaptive()
-        if settings.quality < 1 and (equipment.model is None or not policy.window):
+        if settings.route is None and settings.quality < 1 and (equipment.model is None or not policy.window):
             raise SettingsError(
                 "quality", "tokens are kept from a draft, and this stream has none; use quality=1"
             )
@@ -153,7 +162,7 @@ class DeviceSession:
                 "stream", f"{MAX_STREAMS} streams are open on this device; wait for one to end"
             )
         model = self.equipment.model if request.policy.window else None
-        kind, options = self._kind(settings)
+        kind, options = self._kind(settings, request.policy)
         stream = kind(
             request,
             session_id=self._new_session_id(),
@@ -169,7 +178,7 @@ class DeviceSession:
         self.connection.add(stream)
         return stream
 
-    def _kind(self, settings: StreamSettings) -> tuple[type[Stream], dict[str, Any]]:
+    def _kind(self, settings: StreamSettings, policy: Policy) -> tuple[type[Stream], dict[str, Any]]:
         """Of streams, and what this kind wants to know beside."""
         if settings.quality == 1 and settings.on_disconnect == "wait":
             return Stream, {"credit": self.ledger.note_lossless}
@@ -178,7 +187,11 @@ class DeviceSession:
             raise SettingsError("ledger", reason)
         options: dict[str, Any] = {
             "book": self.ledger.book(settings.quality),
-            "escalation": Escalation(settings.quality, fixed_threshold=settings.threshold),
+            "escalation": Escalation(
+                settings.quality,
+                fixed_threshold=settings.threshold,
+                disputed_s=(policy.prices or Prices()).disputed_s,
+            ),
             "audit": self._auditor.take,
             "alpha": settings.alpha,
         }
@@ -190,6 +203,60 @@ class DeviceSession:
             "can_revise": settings.revisions,
         }
         return OfflineStream, options
+
+    def _routed(
+        self, request: StreamRequest, text: AnswerText, memory: DraftMemory | None, settings: StreamSettings
+    ) -> RoutedStream:
+        """What the draft reads before the way is chosen is kept for the answer."""
+        model, runner = self.equipment.model, self.equipment.runner
+        book = self.ledger.book(settings.quality)
+        reading = DraftMemory() if memory is None else memory
+        self.memories.add(reading)
+
+        def take(way: Route) -> AnswerStream:
+            if way is Route.DEVICE:
+                assert model is not None
+                assert runner is not None
+                drafter = Drafter(model, request.sampling, reading)
+                return AloneStream(request, drafter=drafter, runner=runner, text=text, book=book)
+            policy = Policy.cloud() if way is Route.CLOUD else request.policy
+            quality = settings.quality if way is Route.CASCADE else 1.0
+            its_settings = dataclasses.replace(settings, quality=quality)
+            return self._served(dataclasses.replace(request, policy=policy), text, reading, its_settings)
+
+        return RoutedStream(
+            request,
+            text,
+            quality=settings.quality,
+            ways=self._ways(settings),
+            router=self.router,
+            knowledge=self._knowledge,
+            book=book,
+            is_edge_there=lambda: not self.connection.problem,
+            take=take,
+            prober=None if model is None or runner is None else Prober(model, runner, reading),
+            memory=None if memory is not None else reading,
+            can_revise=settings.revisions,
+        )
+
+    def _ways(self, settings: StreamSettings) -> list[Route]:
+        """Those that this device has."""
+        model = self.equipment.model
+        ways = [Route.CLOUD] if settings.on_disconnect == "wait" else []  # without an edge a draft goes on
+        if model is not None:
+            ways.append(Route.LOSSLESS)
+            if settings.quality < 1 and not self.ledger.problem:
+                ways += [Route.CASCADE] if isinstance(model, SuffixDraft) else [Route.CASCADE, Route.DEVICE]
+        if settings.route in (None, "auto"):
+            return ways
+        wanted = Route(settings.route)
+        if wanted not in ways:
+            there = ", ".join(way.value for way in ways)
+            reason = f"{wanted.value!r} is no way for this device and this quality; there are {there}"
+            raise SettingsError(
+                "route", reason + (f" ({self.ledger.problem})" if self.ledger.problem else "")
+            )
+        return [wanted]
 
     def _private(self, request: StreamRequest, text: AnswerText, memory: DraftMemory | None) -> PrivateStream:
         if request.wants_logprobs:

@@ -136,6 +136,11 @@ class Stream(AnswerStream):
         return self._num_rollbacks
 
     @property
+    def agreement(self) -> float | None:
+        """How often the edge agreed with the draft on this text, lately; None without a draft."""
+        return None if self._drafter is None else self._scheduler.chance_of_next
+
+    @property
     def has_answer(self) -> bool:
         """Some of it has come."""
         return self._num_decided > len(self.request.prompt)
@@ -195,6 +200,7 @@ class Stream(AnswerStream):
         if not tokens:
             return
         self._refusals.forget()
+        self._tally.num_passes += 1
         self._settle(commit, num_known, now_s)
         if self.is_ended:
             return

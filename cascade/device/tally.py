@@ -34,6 +34,8 @@ class Tally:
         self.num_drafted = 0
         self.num_at_once = 0
         self.num_provisional = self.num_revised = 0
+        self.num_passes = 0
+        self.num_disputed = 0
         self.num_opens = 0
         self.bytes_up = 0
         self.bytes_down = 0
@@ -93,6 +95,8 @@ class Tally:
             bytes_up=self.bytes_up,
             bytes_down=self.bytes_down,
             num_opens=self.num_opens,
+            num_passes=self.num_passes,
+            num_disputed=self.num_disputed,
             finish_reason=self.finish_reason,
             rtt_s=rtt_s,
             jitter_s=None if link is None or rtt_s is None else link.jitter_s,

@@ -6,8 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import SettingsError
+from ..prices import Prices
+from .advice import AXES, Situation, crossings, expect
 
-__all__ = ["check_plot", "plot_front", "plot_gain"]
+ADVICE_AXES = ("round trip", "device load", "edge load", "price of a pass")
+NUM_PLOTTED = 16
+
+__all__ = ["check_plot", "plot_advice", "plot_front", "plot_gain"]
 
 
 def check_plot(path: str) -> None:
@@ -95,4 +100,38 @@ def plot_front(front: Sequence[Mapping[str, Any]], path: str) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2, loc="lower right")
+    figure.savefig(path, dpi=120)
+
+
+def plot_advice(situation: Situation, prices: Prices, path: str) -> None:
+    """Cost above, time per token below, over round trip, load and the price of a pass: a line a mode."""
+    check_plot(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    grid = figure.subplots(2, len(ADVICE_AXES), squeeze=False)
+    for column, axis in enumerate(axis for axis in AXES if axis.name in ADVICE_AXES):
+        unit = prices.waiting_s if axis.unit == "" else 1.0
+        ratio = (axis.high / axis.low) ** (1 / (NUM_PLOTTED - 1))
+        values = [unit * axis.low * ratio**step for step in range(NUM_PLOTTED)]
+        rows = [expect(*axis.at(situation, prices, value)) for value in values]
+        for number, mode in enumerate(
+            each.mode for each in sorted(rows[0], key=lambda each: each.mode.value)
+        ):
+            of_mode = [next(each for each in row if each.mode is mode) for row in rows]
+            style = "-" if all(each.keeps_quality for each in of_mode) else ":"
+            shown = [axis.scale * value for value in values]
+            costs, times_ms = grid[0][column], grid[1][column]
+            colour = f"C{number}"
+            costs.plot(shown, [each.cost_per_1000 for each in of_mode], style, color=colour, label=mode.value)
+            times_ms.plot(shown, [1000 * each.s_per_token for each in of_mode], style, color=colour)
+        for crossing in crossings(situation, prices, axis):
+            for axes in grid[:, column]:
+                axes.axvline(axis.scale * crossing.value, color="grey", linewidth=0.8, linestyle="--")
+        name = f"{axis.name}, {axis.unit}" if axis.unit else axis.name
+        grid[0][column].set(xscale="log", yscale="log", ylabel="cost of 1000 tokens")
+        grid[1][column].set(xscale="log", yscale="log", ylabel="ms per token", xlabel=name)
+    for axes in grid.flat:
+        axes.grid(alpha=0.3)
+    grid[0][0].legend(fontsize=8)
     figure.savefig(path, dpi=120)

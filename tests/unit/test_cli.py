@@ -18,6 +18,7 @@ from cascade.lab import bench
 
 COMMANDS: list[list[str]] = [
     [],
+    ["advise"],
     ["demo"],
     ["bench"],
     ["broker"],

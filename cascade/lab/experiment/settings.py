@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ...device import Policy
-from ...device.planning import Objective
 from ...errors import SettingsError
 from ...links.conditions import Conditions
 from ...links.profiles import load_profile
 from ...links.traces import load_trace
+from ...prices import Objective
 from ...settings import check_choice, check_int, check_number
 from ..curves import check_curve, on_curve
 

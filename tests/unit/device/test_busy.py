@@ -24,7 +24,7 @@ def plan(load: float, *, rtt_s: float = 0.0, objective: Objective = Objective.LA
     these = Circumstances(
         rtt_s=rtt_s, jitter_s=0.001, pass_s=0.018, draft_step_s=0.0096, agreement=0.57, load=load
     )
-    return make_plan(these, objective)
+    return make_plan(these, objective.prices)
 
 
 def test_an_edge_does_not_wait_for_a_device_that_waits_for_its_processor() -> None:

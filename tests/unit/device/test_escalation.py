@@ -12,9 +12,11 @@ from cascade.device.escalation import (
     Escalation,
     allowance,
     appetite,
+    corrected,
     longest_run,
     threshold,
 )
+from cascade.prices import Prices
 
 
 def test_the_threshold_spends_the_allowance_and_no_more() -> None:
@@ -35,16 +37,30 @@ def test_most_tokens_are_kept_by_keeping_the_surest() -> None:
     assert threshold(doubts, 0.02 / 5) == 0.01
 
 
-@pytest.mark.parametrize("is_metered", [False, True])
-def test_appetite_grows_with_what_a_correction_costs(is_metered: bool) -> None:
-    hungers = [appetite(stall_s, is_metered=is_metered) for stall_s in (0.0, 0.02, 0.07, 0.1, 0.155, 1.0)]
+def test_appetite_grows_with_what_a_correction_costs() -> None:
+    hungers = [appetite(stall_s) for stall_s in (0.0, 0.02, 0.06, 0.07, 0.1, 0.12, 0.155, 1.0)]
     assert hungers == sorted(hungers)
-    assert hungers[-1] == 1
-    assert hungers[0] == is_metered
+    assert hungers[:3] == pytest.approx([0, 0, 0])
+    assert hungers[5:] == pytest.approx([1, 1, 1])
     runs = [longest_run(hunger) for hunger in hungers]
     assert runs == sorted(runs)
-    assert runs[-1] == LONGEST_RUN
-    assert is_metered or runs[0] == SHORTEST_RUN
+    assert (runs[0], runs[-1]) == (SHORTEST_RUN, LONGEST_RUN)
+
+
+def test_a_metered_link_and_dear_passes_make_a_correction_dear() -> None:
+    near = corrected(0.002, 0.02)
+    hungers = [
+        appetite(prices.in_waiting_s(near), disputed_s=prices.disputed_s)
+        for prices in (
+            Prices(),
+            Prices(megabyte_up=4000.0),
+            Prices(edge_pass=0.2),
+            Prices(edge_s=50.0),
+            Prices(disputed=0.01),
+        )
+    ]
+    assert hungers[0] == 0
+    assert min(hungers[1:]) > 0.5
 
 
 def test_what_was_saved_is_spent_and_debts_are_paid() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade.device.planning import Circumstances, Objective, Plan, make_plan
+from cascade.device.planning import Circumstances, Plan, make_plan
+from cascade.prices import Objective
 
 
 def plan(
@@ -22,7 +23,7 @@ def plan(
     circumstances = Circumstances(
         rtt_s=rtt_s, jitter_s=jitter_s, pass_s=pass_s, draft_step_s=draft_step_s, agreement=agreement
     )
-    return make_plan(circumstances, objective, does_wait=does_wait)
+    return make_plan(circumstances, objective.prices, does_wait=does_wait)
 
 
 def test_on_a_near_link_the_edge_waits_for_a_handful_on_a_far_one_it_does_not() -> None:
@@ -37,7 +38,7 @@ def test_dear_hints_are_fed_in_smaller_numbers_and_cost_time() -> None:
         these = Circumstances(
             rtt_s=0.0, jitter_s=0.0, pass_s=0.02, draft_step_s=0.003, agreement=agreement, hint_s=hint_s
         )
-        return make_plan(these, Objective.LATENCY)
+        return make_plan(these, Objective.LATENCY.prices)
 
     free, cheap, dear = (near(hint_s, 0.6) for hint_s in (0.0, 0.002, 0.008))
     assert free.s_per_token < cheap.s_per_token < dear.s_per_token <= 0.02
@@ -91,7 +92,7 @@ circumstances = st.builds(
 def test_every_plan_is_one_that_can_be_followed(
     these: Circumstances, objective: Objective, does_wait: bool
 ) -> None:
-    found = make_plan(these, objective, does_wait=does_wait)
+    found = make_plan(these, objective.prices, does_wait=does_wait)
     assert 0 <= found.patience_s <= 4.0
     assert 1 <= found.num_gathered <= 8
     assert found.s_per_token > 0
@@ -103,5 +104,5 @@ def test_every_plan_is_one_that_can_be_followed(
 @settings(max_examples=200, derandomize=True)
 @given(circumstances)
 def test_whom_passes_cost_more_takes_no_more_of_them(these: Circumstances) -> None:
-    in_a_hurry, thrifty = make_plan(these, Objective.LATENCY), make_plan(these, Objective.COST)
+    in_a_hurry, thrifty = make_plan(these, Objective.LATENCY.prices), make_plan(these, Objective.COST.prices)
     assert thrifty.passes_per_token <= in_a_hurry.passes_per_token + 1e-9 or not thrifty.does_pay
