@@ -31,7 +31,7 @@ h1:not(:first-child) { margin-top: 4rem; border-top: 2px solid #888; padding-top
 figcaption, .about { color: #555; } code { background: #f2f2f2; padding: .1em .3em; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th { text-align: left; } thead th { border-bottom: 2px solid #888; }
+th { text-align: left; } thead th { border-bottom: 2px solid #888; white-space: normal; }
 .published td, .published th { text-align: left; white-space: normal; vertical-align: top; }
 """
 
@@ -121,13 +121,14 @@ def _section(store: Store) -> str:
 
 def _head(experiment: Experiment, runs: Sequence[Run], store: Store) -> str:
     clock = "virtual time: exact, the same on every machine" if experiment.clock == "virtual" else "real time"
+    seeds = "one seed each" if experiment.seeds == 1 else f"{experiment.seeds} seeds each"
     name = store.folder.name
     quick = " --quick" if store.is_quick else ""
     command = f"cascade lab run {name}.toml{quick} --out {name}"
     return (
         f'<h1 id="{html.escape(name)}">{html.escape(store.folder.name)}</h1>'
         f"<p>{html.escape(experiment.about)}</p>"
-        f'<p class="about">{len(runs)} runs: {len(experiment.points)} points, {experiment.seeds} seeds each, '
+        f'<p class="about">{len(runs)} runs: {len(experiment.points)} points, {seeds}, '
         f"{clock}. Made by <code>{html.escape(command)}</code>.</p>"
     )
 
