@@ -64,6 +64,8 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     ("cascade.lab.experiment.settings", "LinkSettings", "In an experiment's file ([lab.md](lab.md))."),
     ("cascade.lab.experiment.settings", "LoadSettings", "In an experiment's file ([lab.md](lab.md))."),
     ("cascade.lab.experiment.settings", "PolicySettings", "In an experiment's file ([lab.md](lab.md))."),
+    ("cascade.lab.experiment.settings", "PriceSettings", "In an experiment's file ([lab.md](lab.md))."),
+    ("cascade.lab.experiment.settings", "PublishedSettings", "In an experiment's file ([lab.md](lab.md))."),
     ("cascade.lab.experiment.settings", "FigureSettings", "In an experiment's file ([lab.md](lab.md))."),
     ("cascade.lab.experiment.settings", "PriceSettings", "In an experiment's file ([lab.md](lab.md))."),
     ("cascade.lab.experiment.settings", "PublishedSettings", "In an experiment's file ([lab.md](lab.md))."),

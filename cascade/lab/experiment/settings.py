@@ -364,7 +364,7 @@ class PublishedSettings:
     per: tuple[str, ...] = ()
     """One figure for each value of these settings."""
     goal_ms: float = 0.0
-    """Of `capacity`: what the figure may be."""
+    """Of `capacity`: what time per token may be."""
 
     def __post_init__(self) -> None:
         for name in ("paper", "says", "setting", "unlike", "ours"):
