@@ -171,25 +171,17 @@ class Router:
         return best
 
     def _hurdle(self, question: Question, others: Sequence[Route], prices: Prices) -> float:
-        """What a token of the draft's alone must save, lest better uses of the ledger be left without room:
-        the latest questions, answered by the draft alone or by cascade, best use first, until it is spent.
-        """
-        uses: list[tuple[float, float]] = []
-        for asked in self._asked:
-            costs = {way: self._hoped(way, asked, prices) for way in (*others, Route.DEVICE)}
-            best = min(costs[way] for way in others)
-            uses.append(((best - costs[Route.DEVICE]) / asked.num_tokens, float(asked.num_tokens)))
-            lossless = min((costs[way] for way in others if way is not Route.CASCADE), default=best)
-            if best < lossless:  # by cascade
-                disputed = max(1.0, self._predict(Route.CASCADE, asked, prices).num_disputed)
-                uses.append(((lossless - best) / disputed, disputed))
-        asked_tokens = sum(asked.num_tokens for asked in self._asked)
-        room = (1 - question.quality + question.balance / SPENT_OVER) * asked_tokens
-        for saved, num_tokens in sorted(uses, reverse=True):
-            room -= num_tokens
-            if room < 0:
-                return saved
-        return 0.0
+        """What a token of the draft's alone must save, lest better chances be left without room."""
+        savings = sorted(
+            (
+                min(self._hoped(way, asked, prices) for way in others)
+                - self._hoped(Route.DEVICE, asked, prices)
+            )
+            / asked.num_tokens
+            for asked in self._asked
+        )
+        affordable = min(1.0, 1 - question.quality + question.balance / SPENT_OVER)
+        return savings[min(int(len(savings) * (1 - affordable)), len(savings) - 1)] if savings else 0.0
 
     def cost(self, way: Route, question: Question, prices: Prices) -> float:
         """Expected, all told."""
