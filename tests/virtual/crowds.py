@@ -125,6 +125,7 @@ class _Crowd:
             **asdict(ask.sampling),
             stop_ids=ask.stop_ids,
             policy=ask.policy,
+            logprobs=ask.wants_logprobs,
         )
         gives_up_at = dice.randint(1, 20) if dice.random() < 0.1 else None
         tokens = []
