@@ -25,7 +25,9 @@ class NumbersWritten(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
+        # Weights in a kernel's own order have no storage to ask for, and nothing writes to them.
+        plain = (arg for arg in args if isinstance(arg, torch.Tensor) and arg.layout == torch.strided)
+        known = {arg.untyped_storage().data_ptr() for arg in plain}
         result = func(*args, **(kwargs or {}))
         in_place = func._schema.is_mutable
         for tensor in result if isinstance(result, tuple | list) else (result,):

@@ -18,7 +18,7 @@ TARGET = "smollm2-135m"
 ANSWER_TOKENS = 160
 SEED = 1
 QUICK_PROMPTS = 8
-NUM_LEARNT = 2000
+NUM_LEARNT, QUICK_LEARNT = 2000, 500
 """Tokens, of answers of either kind in turns; the chances are judged on all others."""
 
 
@@ -36,12 +36,25 @@ def run(*, quick: bool = False, draft: str = DRAFT, target: str = TARGET) -> dic
     prompts = prompts[:QUICK_PROMPTS] if quick else prompts
     teacher = HuggingFaceModel.load(target, dtype="bfloat16", device="cpu")
     exam = set_exam(teacher, prompts, ANSWER_TOKENS, SEED)
-    figures = examine(draft, target, exam, 15 if quick else 45)
+    num_learnt, repeats = (QUICK_LEARNT, 15) if quick else (NUM_LEARNT, 45)
+    figures = examine(draft, target, exam, repeats, num_learnt=num_learnt)
+    return {**figures, "musts": _musts(figures, num_learnt)}
+
+
+def _musts(figures: dict[str, Any], num_learnt: int) -> list[dict[str, Any]]:
+    agreement = figures["agreement"]["greedy"]["agreement"]
     error = figures["calibration"]["expected_calibration_error"]
-    return {**figures, "musts": [must(f"calibration error after {NUM_LEARNT} tokens", error, at_most=0.05)]}
+    steps = min(times["target_over_draft"] for times in figures["step_time"].values())
+    return [
+        must("agreement on greedy answers", agreement, at_least=0.55),
+        must("steps of the draft in a row of the target, same format", steps, at_least=6),
+        must(f"calibration error after {num_learnt} tokens", error, at_most=0.05),
+    ]
 
 
-def examine(draft: str, target: str, exam: Exam, repeats: int) -> dict[str, Any]:
+def examine(
+    draft: str, target: str, exam: Exam, repeats: int, *, num_learnt: int = NUM_LEARNT
+) -> dict[str, Any]:
     """Grades on papers that are written already, and step times."""
     import torch
 
@@ -52,7 +65,7 @@ def examine(draft: str, target: str, exam: Exam, repeats: int) -> dict[str, Any]
     pupil = open_model(draft, dtype="int8", device="cpu")
     papers = {"greedy": exam.greedy, "temperature_0.8": exam.sampled}
     agreement = {name: grade(pupil, paper).as_json() for name, paper in papers.items()}
-    calibration = recorded_errors(pupil, [exam.greedy, exam.sampled], num_learnt=NUM_LEARNT)
+    calibration = recorded_errors(pupil, [exam.greedy, exam.sampled], num_learnt=num_learnt)
     step_time = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
