@@ -20,7 +20,7 @@ from ..errors import (
 )
 from ..links.base import Dialer, Link
 from ..wire import Codec, Commit, Error, ErrorCode, Hello, Hint, Keep, Message, Move, Ping, Pong, Welcome
-from .route import ReconnectSettings, Route
+from .route import MAX_DOUBLINGS, ReconnectSettings, Route
 from .stream import Stream
 
 __all__ = ["MAX_STREAMS", "Connection"]
@@ -325,7 +325,7 @@ class Connection:
         """Half-open links never say that they are gone: streams that hear nothing for long end them."""
         loop = asyncio.get_running_loop()
         # A link may be so slow that an answer takes longer than we wait: wait longer on the next one.
-        silent_s = min(self._settings.silent_s * 2**self._num_silent, MAX_SILENT_S)
+        silent_s = min(self._settings.silent_s * 2 ** min(self._num_silent, MAX_DOUBLINGS), MAX_SILENT_S)
         while True:
             await asyncio.sleep(silent_s / 4)
             is_owed = self._first_welcome is not None or any(not stream.is_ended for stream in self.streams)

@@ -10,7 +10,7 @@ from ..errors import RefusedError
 from ..links.base import Dialer
 from ..settings import check_number
 
-__all__ = ["ReconnectSettings", "Route"]
+__all__ = ["MAX_DOUBLINGS", "ReconnectSettings", "Route"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

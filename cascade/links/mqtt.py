@@ -339,8 +339,7 @@ class MqttListener:
         attempt = 0
         while True:
             attempt += 1
-            ceiling_s = min(self._settings.backoff_ceiling_s, self._settings.backoff_first_s * 2**attempt)
-            await asyncio.sleep(self._random.uniform(0, ceiling_s))
+            await asyncio.sleep(self._random.uniform(0, self._settings.backoff_s(attempt)))
             try:
                 return await self._connect()
             except (LinkError, RefusedError) as error:

@@ -54,6 +54,10 @@ REFUSED = 128
 """Grants of a subscription from here on are none."""
 
 
+MAX_DOUBLINGS = 64
+"""Of the ceiling: far beyond any."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttSettings:
     """How to use a broker. The defaults fit mosquitto, EMQX and amqtt as they come."""
@@ -81,6 +85,11 @@ class MqttSettings:
         check_int("hint_expiry_s", self.hint_expiry_s, low=0)
         check_number("backoff_first_s", self.backoff_first_s, low=0)
         check_number("backoff_ceiling_s", self.backoff_ceiling_s, low=0)
+
+    def backoff_s(self, attempt: int) -> float:
+        """The ceiling before this attempt, from 1 on; a float holds no power of hours of attempts."""
+        doubled_s: float = self.backoff_first_s * 2 ** min(attempt, MAX_DOUBLINGS)
+        return min(self.backoff_ceiling_s, doubled_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -423,6 +423,18 @@ async def test_a_broker_that_restarts_costs_no_answer() -> None:
 
 
 @needs_mosquitto
+async def test_an_answer_does_not_wait_until_it_can_be_said_that_it_is_late() -> None:
+    async with house() as home, home.gateway() as gateway:
+        assert isinstance(home.broker, Mosquitto)
+        await home.say("kettle", {"question": "Still there?", "stream": False})
+        await until(lambda: gateway.num_waiting == 1)
+        await home.broker.kill()
+        await until(lambda: gateway.is_edge_away)
+        async with home.edge():
+            await until(lambda: gateway.num_answered == 1)
+
+
+@needs_mosquitto
 async def test_home_assistant_finds_it_and_asks() -> None:
     async with house() as home, home.edge(), home.gateway(prefix="homeassistant"):
         ear = await home.ear("home-assistant", answer(GATEWAY, "home-assistant"))

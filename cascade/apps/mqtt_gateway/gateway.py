@@ -194,8 +194,7 @@ class MqttGateway:
         attempt = 0
         while True:
             attempt += 1
-            ceiling_s = min(mqtt.backoff_ceiling_s, mqtt.backoff_first_s * 2**attempt)
-            await asyncio.sleep(self._random.uniform(0, ceiling_s))
+            await asyncio.sleep(self._random.uniform(0, mqtt.backoff_s(attempt)))
             try:
                 return await self._connect()
             except (LinkError, RefusedError) as error:
