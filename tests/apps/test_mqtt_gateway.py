@@ -427,7 +427,7 @@ async def test_an_answer_does_not_wait_until_it_can_be_said_that_it_is_late() ->
     async with house() as home, home.gateway() as gateway:
         assert isinstance(home.broker, Mosquitto)
         await home.say("kettle", {"question": "Still there?", "stream": False})
-        await until(lambda: gateway.num_waiting == 1)
+        await until(lambda: gateway.num_asked == 1)
         await home.broker.kill()
         await until(lambda: gateway.is_edge_away)
         async with home.edge():

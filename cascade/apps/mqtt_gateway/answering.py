@@ -30,15 +30,10 @@ async def ask(
         pieces = _Pieces(question, piece_s, on_piece)
         tokens = aiter(stream)
         first = asyncio.ensure_future(anext(tokens, None))
-        notice: asyncio.Future[None] | None = None
         try:
             await asyncio.wait([first], timeout=patience_s)
             if not first.done() and question.when_away == "wait":
-                # Beside the answer: with the broker away it waits for it, and the answer need not.
-                notice = asyncio.ensure_future(on_wait())
-                await asyncio.wait([notice, first], return_when=asyncio.FIRST_COMPLETED)
-                if notice.done():
-                    notice.result()
+                await on_wait()
             if first.done() or question.when_away == "wait":
                 token = await first
                 while token is not None:
@@ -47,10 +42,8 @@ async def ask(
                 pieces.flush()
                 return stream.answer, "edge"
         finally:
-            loose: list[asyncio.Future[Any]] = [first] if notice is None else [first, notice]
-            for task in loose:
-                task.cancel()
-            await asyncio.gather(*loose, return_exceptions=True)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
             await tokens.aclose()
     async with device.stream(messages, private=True, **question.options) as private:
         return await _read(private, _Pieces(question, piece_s, on_piece)), "device"

@@ -71,6 +71,7 @@ class MqttGateway:
     ) -> None:
         """With a `discovery_prefix` (usually homeassistant) Home Assistant is told about it."""
         self.name = check_name("name", name)
+        self.num_asked = 0
         self.num_answered = 0
         self.num_refused = 0
         """Messages that were no questions, or one too many, or that the edge did not want."""
@@ -265,6 +266,7 @@ class MqttGateway:
                 continue
             number = await self._shelf.keep(question)
             await self._put(_Waiting(number, question))
+            self.num_asked += 1
             if self.is_edge_away and question.when_away == "wait":
                 await self._say_wait(question)
 
@@ -299,10 +301,16 @@ class MqttGateway:
             await self._shelf.drop(waiting.number)
 
     async def _reply(self, question: Question) -> str:
+        async with AsyncExitStack() as notices:
+            return await self._reply_or_wait(question, notices)
+
+    async def _reply_or_wait(self, question: Question, notices: AsyncExitStack) -> str:
         async def on_wait() -> None:
             was_known, self.is_edge_away = self.is_edge_away, True
             if not was_known:  # otherwise the thing was told when it asked
-                await self._say_wait(question)
+                # Beside the answer: the broker may be away, too, and the answer need not wait for it.
+                notice = asyncio.create_task(self._say_wait(question), name="gateway-notice")
+                notices.push_async_callback(_end, notice)
 
         device = await self._device_or_wait(on_wait)
         answer, by = await ask(
@@ -354,3 +362,9 @@ class MqttGateway:
             "refused": self.num_refused,
             **self._last,
         }
+
+
+async def _end(notice: asyncio.Task[None]) -> None:
+    """With the answer at hand nobody needs to hear that it is late."""
+    notice.cancel()
+    await asyncio.gather(notice, return_exceptions=True)
