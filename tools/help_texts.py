@@ -6,12 +6,12 @@ python tools/help_texts.py --write    bring it up to date
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer.main
+from pages import keep_up_to_date
 from typer.testing import CliRunner
 
 from cascade.cli import app
@@ -56,15 +56,7 @@ def reference() -> str:
 
 
 def main() -> int:
-    fresh = reference()
-    if REFERENCE.is_file() and REFERENCE.read_text(encoding="utf-8") == fresh:
-        return 0
-    if "--write" in sys.argv[1:]:
-        REFERENCE.write_text(fresh, encoding="utf-8")
-        print(f"{REFERENCE.name}: brought up to date")
-        return 0
-    print("docs/commands.md is out of date; `make docs` rewrites it", file=sys.stderr)
-    return 1
+    return keep_up_to_date(REFERENCE, reference())
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import ast
 import dataclasses
 import importlib
 import inspect
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from pages import keep_up_to_date
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "settings.md"
@@ -189,15 +190,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 
 def main() -> int:
-    fresh = reference()
-    if REFERENCE.is_file() and REFERENCE.read_text(encoding="utf-8") == fresh:
-        return 0
-    if "--write" in sys.argv[1:]:
-        REFERENCE.write_text(fresh, encoding="utf-8")
-        print(f"{REFERENCE.name}: brought up to date")
-        return 0
-    print("docs/settings.md is out of date; `make docs` rewrites it", file=sys.stderr)
-    return 1
+    return keep_up_to_date(REFERENCE, reference())
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ from ..errors import LinkUnavailable
 from ..events import Source, Token
 from ..links.base import Dialer, Link
 from ..models.base import Feed
+from ..models.hashed import HashedSequence
 from ..models.runner import PacedRunner, constant_cost
-from ..models.synthetic import BetaAgreement, SyntheticDraft, SyntheticSequence, SyntheticTarget
+from ..models.synthetic import BetaAgreement, SyntheticDraft, SyntheticTarget
 from ..testing import Conditions, EmulatedLink, MemoryListener, run_virtual
 
 __all__ = ["PromiseRun", "keep_promise", "own_picks"]
@@ -78,13 +79,13 @@ class ShiftingDraft:
         self.vocab_fingerprint = target.vocab_fingerprint
         self.numerics = f"{target.numerics}-shifting"
 
-    def new_sequence(self) -> SyntheticSequence:
+    def new_sequence(self) -> HashedSequence:
         return self._topics[0][0].new_sequence()
 
     def forward(self, feeds: Sequence[Feed]) -> Any:
         (feed,) = feeds
         sequence = feed.sequence
-        assert isinstance(sequence, SyntheticSequence)
+        assert isinstance(sequence, HashedSequence)
         topic = (sequence.length + len(feed.tokens)) // TOPIC_TOKENS + self._offset
         draft, sayer = self._topics[topic % len(TOPICS)]
         logits = draft.forward(feeds)

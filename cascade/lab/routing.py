@@ -16,8 +16,9 @@ from ..device.router import Route
 from ..edge import EdgeServer
 from ..links.base import Link
 from ..models.base import Feed, Logits
+from ..models.hashed import HashedSequence
 from ..models.runner import PacedRunner
-from ..models.synthetic import BetaAgreement, SyntheticDraft, SyntheticSequence, SyntheticTarget
+from ..models.synthetic import BetaAgreement, SyntheticDraft, SyntheticTarget
 from ..prices import Prices, Usage
 from ..testing import Conditions, EmulatedLink, MemoryListener, run_virtual
 from .promise import own_picks
@@ -137,7 +138,7 @@ class _KindDraft:
     def forward(self, feeds: Sequence[Feed]) -> Logits:
         (feed,) = feeds
         sequence = feed.sequence
-        assert isinstance(sequence, SyntheticSequence)
+        assert isinstance(sequence, HashedSequence)
         if sequence.length:
             return self._drafts[sequence.states[1]].forward(feeds)
         first = next(iter(self._drafts.values()))

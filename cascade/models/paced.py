@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ContextExceeded, ModelError
-from .base import Feed, Promise
+from .base import Feed
+from .hashed import HashedSequence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,8 +137,8 @@ class _Paced:
         self.eos_ids: frozenset[int] = frozenset()  # recordings are cut where the text ends
         self.numerics = f"paced-{recording.target}"
 
-    def new_sequence(self) -> PacedSequence:
-        return PacedSequence([1])
+    def new_sequence(self) -> HashedSequence:
+        return HashedSequence([1])
 
     def _extend(self, feed: Feed) -> list[int]:
         """The states after each token that logits are wanted of."""
@@ -201,40 +202,6 @@ class PacedDraft(_Paced):
             return said
         is_right, chance = self._places[(state >> 20) % len(self._places)]
         return (state + (not is_right)) % self.vocab_size, chance
-
-
-class PacedSequence:
-    """The cache: a hash for each token held, of all tokens up to it."""
-
-    __slots__ = ("promise", "states")
-
-    def __init__(self, states: list[int]) -> None:
-        self.states = states
-        self.promise: Promise = None
-
-    @property
-    def length(self) -> int:
-        return len(self.states) - 1
-
-    @property
-    def memory_bytes(self) -> int:
-        return 8 * self.length
-
-    def growth_bytes(self, num_tokens: int) -> int:
-        return 8 * num_tokens
-
-    @property
-    def fork_bytes(self) -> int:
-        return self.memory_bytes
-
-    def truncate(self, length: int) -> None:
-        del self.states[length + 1 :]
-
-    def fork(self) -> PacedSequence:
-        return PacedSequence(self.states.copy())
-
-    def release(self) -> None:
-        del self.states[1:]
 
 
 def _states(text: RecordedText) -> list[int]:

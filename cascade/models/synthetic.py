@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import ContextExceeded
 from ..settings import check_int, check_number
 from .base import Feed, Promise
+from .hashed import HashedSequence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,8 +68,8 @@ class SyntheticTarget:
         self._start = _mix64(seed * 2 + 1)
         self._bank = self._make_bank(np.random.default_rng(seed))
 
-    def new_sequence(self) -> SyntheticSequence:
-        return SyntheticSequence([self._start])
+    def new_sequence(self) -> HashedSequence:
+        return HashedSequence([self._start])
 
     def forward(self, feeds: Sequence[Feed]) -> NDArray[np.float32]:
         num_rows = len(self._bank) // 2
@@ -89,7 +90,7 @@ class SyntheticTarget:
         wanted: list[int] = []
         for feed in feeds:
             sequence = feed.sequence
-            assert isinstance(sequence, SyntheticSequence)
+            assert isinstance(sequence, HashedSequence)
             states = sequence.states
             if len(states) - 1 + len(feed.tokens) > self.context_length:
                 raise ContextExceeded(len(states) - 1 + len(feed.tokens), self.context_length)
@@ -142,7 +143,7 @@ class SyntheticDraft:
         else:
             self._chances = None
 
-    def new_sequence(self) -> SyntheticSequence:
+    def new_sequence(self) -> HashedSequence:
         return self._target.new_sequence()
 
     def forward(self, feeds: Sequence[Feed]) -> NDArray[np.float32]:
@@ -153,7 +154,7 @@ class SyntheticDraft:
             for state in self._target._extend(feeds)
         ]
         for feed in feeds:
-            assert isinstance(feed.sequence, SyntheticSequence)
+            assert isinstance(feed.sequence, HashedSequence)
             feed.sequence.promise = self._promise(feed.sequence.states[-1])
         return _take(bank, rows)
 
@@ -177,40 +178,6 @@ class SyntheticDraft:
 
     def _coin(self, state: int) -> float:
         return ((_mix64(state + self._salt) + self._rotation) & _MASK64) / 2.0**64
-
-
-class SyntheticSequence:
-    """The cache: one 64-bit hash per token held, and one for the empty text."""
-
-    __slots__ = ("promise", "states")
-
-    def __init__(self, states: list[int]) -> None:
-        self.states = states
-        self.promise: Promise = None
-
-    @property
-    def length(self) -> int:
-        return len(self.states) - 1
-
-    @property
-    def memory_bytes(self) -> int:
-        return 8 * self.length
-
-    def growth_bytes(self, num_tokens: int) -> int:
-        return 8 * num_tokens
-
-    @property
-    def fork_bytes(self) -> int:
-        return self.memory_bytes
-
-    def truncate(self, length: int) -> None:
-        del self.states[length + 1 :]
-
-    def fork(self) -> SyntheticSequence:
-        return SyntheticSequence(self.states.copy())
-
-    def release(self) -> None:
-        del self.states[1:]
 
 
 def _take(bank: NDArray[np.float32], rows: list[int]) -> NDArray[np.float32]:

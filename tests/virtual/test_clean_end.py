@@ -16,8 +16,8 @@ from cascade.device import AnswerStream, Device, Policy
 from cascade.edge import EdgeServer
 from cascade.links.base import Link
 from cascade.models.base import Feed
+from cascade.models.hashed import HashedSequence
 from cascade.models.runner import constant_cost
-from cascade.models.synthetic import SyntheticSequence
 from cascade.testing import MemoryListener, PacedRunner, SyntheticDraft, SyntheticTarget, VirtualTimeLoop
 
 from ..helpers import in_virtual_time, tasks_left
@@ -33,7 +33,7 @@ POLICIES = [
 ]
 
 
-class Held(SyntheticSequence):
+class Held(HashedSequence):
     """A cache whose model knows when it is given back."""
 
     held: set[int]
@@ -54,7 +54,7 @@ class Target(SyntheticTarget):
         self.held: set[int] = set()
         self.num_made = 0
 
-    def new_sequence(self) -> SyntheticSequence:
+    def new_sequence(self) -> HashedSequence:
         sequence = Held([self._start])
         sequence.held, sequence.number = self.held, self.num_made
         self.num_made += 1
