@@ -45,6 +45,8 @@ AGREEMENT = 0.7
 WINDOW = 16
 """Hints that a text has at hand after every commit."""
 WIDTHS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
+PASSES = 5
+"""Of each width in a sweep, and one that is not counted."""
 MUST_SHARE = 0.9
 
 
@@ -55,38 +57,37 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
     model = open_model(MODEL)
     assert model.tokenizer is not None
     prompts = [model.tokenizer.chat([{"role": "user", "content": question}]) for question in QUESTIONS]
-    num_tokens, rounds = (24, 2) if quick else (96, 5)
+    num_tokens, rounds = (24, 2) if quick else (96, 7)
     return asyncio.run(_measure(model, ThreadRunner(), prompts, num_tokens=num_tokens, rounds=rounds))
 
 
 async def _measure(
     model: LanguageModel, runner: Runner, prompts: Sequence[Sequence[int]], *, num_tokens: int, rounds: int
 ) -> dict[str, Any]:
-    """Rounds of everything in turn, and medians over them: whatever else runs here slows all of it down."""
+    """Rounds of everything in turn, each with a curve of its own, and medians over them: whatever else runs
+    here slows all of a round down, and so moves its ratios little."""
     engine = BatchEngine(model, runner, EdgeSettings())
     running = asyncio.create_task(engine.run(), name="replay-engine")
     try:
         replay = Replay(engine, prompts, num_tokens=num_tokens, agreement=AGREEMENT)
         say(f"recording {len(prompts)} texts")
         await replay.record()
-        curve = CostCurve()
-        plain, hinted, shares = [], [], []
+        plain, hinted, best, curves = [], [], [], []
         for number in range(rounds):
-            await _sweep(model, runner, replay, curve)
             plain.append(await replay.run(seed=None))
+            curves.append(await _sweep(model, runner, replay))
             hinted.append(await replay.run(seed=number))
-            rate, _ = best_over_widths(curve, len(prompts), AGREEMENT)
-            shares.append(hinted[-1] / rate)
+            best.append(best_over_widths(curves[-1], len(prompts), AGREEMENT))
             say(
                 f"round {number + 1} of {rounds}: {plain[-1]:.1f} tokens/s without hints, "
-                f"{hinted[-1]:.1f} with, {rate:.1f} at the best width"
+                f"{hinted[-1]:.1f} with, {best[-1][0]:.1f} at the best width"
             )
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    best_rate, best_width = best_over_widths(curve, len(prompts), AGREEMENT)
-    plain_rate, hinted_rate = statistics.median(plain), statistics.median(hinted)
-    share = hinted_rate / best_rate
+    shares = [rate / best_rate for rate, (best_rate, _) in zip(hinted, best, strict=True)]
+    times_plain = [with_hints / without for with_hints, without in zip(hinted, plain, strict=True)]
+    share = statistics.median(shares)
     return {
         "musts": [
             must("tokens a second, of the best over fed widths (at least)", share, at_least=MUST_SHARE)
@@ -97,14 +98,15 @@ async def _measure(
         "tokens": num_tokens,
         "rounds": rounds,
         "cost_curve_ms": {
-            str(len(prompts) * (width + 1)): round(curve.seconds(len(prompts) * (width + 1)) * 1000, 2)
-            for width in WIDTHS
+            str(rows): round(statistics.median(curve.seconds(rows) for curve in curves) * 1000, 2)
+            for rows in (len(prompts) * (width + 1) for width in WIDTHS)
         },
-        "tokens_per_s_plain": round(plain_rate, 2),
-        "tokens_per_s_hinted": round(hinted_rate, 2),
-        "times_plain": round(hinted_rate / plain_rate, 3),
-        "best_tokens_per_s": round(best_rate, 2),
-        "best_width": best_width,
+        "tokens_per_s_plain": round(statistics.median(plain), 2),
+        "tokens_per_s_hinted": round(statistics.median(hinted), 2),
+        "times_plain": round(statistics.median(times_plain), 3),
+        "times_plain_by_round": [round(times, 3) for times in times_plain],
+        "best_tokens_per_s": round(statistics.median(rate for rate, _ in best), 2),
+        "best_width_by_round": [width for _, width in best],
         "share_of_best": round(share, 3),
         "share_of_best_by_round": [round(share, 3) for share in shares],
         "near_ties": replay.num_corrected,
@@ -120,8 +122,9 @@ def best_over_widths(curve: CostCurve, num_texts: int, agreement: float) -> tupl
     return max(rates)
 
 
-async def _sweep(model: LanguageModel, runner: Runner, replay: Replay, curve: CostCurve) -> None:
+async def _sweep(model: LanguageModel, runner: Runner, replay: Replay) -> CostCurve:
     """Passes of every width, each text with as many tokens before it as half way through a run."""
+    curve = CostCurve()
     middle = replay.num_tokens // 2
     texts = [[*prompt, *record[:middle]] for prompt, record in replay.recorded]
     sequences = [model.new_sequence() for _ in texts]
@@ -131,15 +134,16 @@ async def _sweep(model: LanguageModel, runner: Runner, replay: Replay, curve: Co
     for width in WIDTHS:
         rows = [record[middle : middle + width + 1] for _, record in replay.recorded]
         feeds = [Feed(one, row, len(row)) for one, row in zip(sequences, rows, strict=True)]
-        for is_measured in (False, True, True, True):
+        for number in range(1 + PASSES):
             started_s = loop.time()
             await runner.run(lambda feeds=feeds: _pass(model, feeds), rows=len(feeds) * (width + 1))  # type: ignore[misc]
-            if is_measured:
+            if number > 0:
                 curve.add(len(feeds) * (width + 1), loop.time() - started_s)
             for sequence, text in zip(sequences, texts, strict=True):
                 sequence.truncate(len(text))
     for sequence in sequences:
         sequence.release()
+    return curve
 
 
 def _pass(model: LanguageModel, feeds: Sequence[Feed]) -> None:
