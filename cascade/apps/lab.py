@@ -192,7 +192,6 @@ def peers(
 ) -> None:
     from ..lab.peers.meeting import Meeting, meet
     from ..lab.replay import QUESTIONS
-    from ..links import precise
     from ..links.profiles import load_profile
 
     if endpoint and not endpoint_model:
@@ -210,7 +209,7 @@ def peers(
         key=os.environ.get(key_env, ""),
         has_assisted=has_assisted,
     )
-    rows = precise.run(meet(meeting))
+    rows = meet(meeting)
     if as_json:
         print(json.dumps({"link": link, "questions": num_questions, "tokens": num_tokens, "peers": rows}))
         return

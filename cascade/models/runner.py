@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -27,8 +28,11 @@ class Runner(Protocol):
 class ThreadRunner:
     """Real models: a worker thread of its own, so that the loop goes on while torch computes."""
 
-    def __init__(self, name: str = "cascade-model") -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+    def __init__(self, name: str = "cascade-model", *, core: int | None = None) -> None:
+        """`core`: the only one that the thread may compute on (Linux); threads that torch itself starts are
+        not bound by it."""
+        begin = None if core is None else lambda: os.sched_setaffinity(0, {core})
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name, initializer=begin)
 
     async def run(self, work: Callable[[], T], *, rows: int) -> T:
         try:

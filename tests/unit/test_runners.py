@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -68,4 +69,13 @@ async def test_a_thread_runner_leaves_the_loop_free_and_keeps_order() -> None:
     assert [names[0].startswith("test-model"), names[1]] == [True, "second"]
     with pytest.raises(ZeroDivisionError):
         await runner.run(lambda: 1 // 0, rows=1)
+    runner.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+async def test_a_thread_with_a_core_of_its_own() -> None:
+    allowed = os.sched_getaffinity(0)
+    runner = ThreadRunner("test-model", core=max(allowed))
+    assert await runner.run(lambda: os.sched_getaffinity(0), rows=1) == {max(allowed)}
+    assert os.sched_getaffinity(0) == allowed, "the others keep theirs"
     runner.close()

@@ -14,6 +14,7 @@ from ...models.base import Feed, LanguageModel
 from ...models.paced import PacedDraft, PacedTarget, RecordedText, Recording, read_recording
 from ...models.runner import PacedRunner, Runner, ThreadRunner, constant_cost
 from ...models.synthetic import BetaAgreement, SyntheticDraft, SyntheticTarget
+from ..cores import two_cores
 from .settings import ModelSettings
 
 __all__ = ["Pair", "Request", "find_recording", "own_picks", "pair_of"]
@@ -147,9 +148,11 @@ class _PacedPair(_Declared, _Recorded):
 
 
 class _RealPair(_Recorded):
-    """One processor for the edge, and one that all devices share."""
+    """One core for the edge, and one that all devices share: as if it were elsewhere."""
 
     def __init__(self, models: ModelSettings, seed: int, recording: Recording) -> None:
+        import torch
+
         from ...models.loading import check_same_vocabulary
 
         super().__init__(seed, recording)
@@ -157,13 +160,15 @@ class _RealPair(_Recorded):
         check_same_vocabulary(self.target, self._draft)
         if self.target.vocab_fingerprint != recording.vocab_fingerprint:
             raise SettingsError("recording", "its prompts are not in the target's vocabulary; record others")
-        self._device_runner = ThreadRunner("lab-devices")
+        torch.set_num_threads(1)
+        self._edge_core, device_core = two_cores()
+        self._device_runner = ThreadRunner("lab-devices", core=device_core)
 
     def draft(self) -> LanguageModel:
         return self._draft
 
     def edge_runner(self) -> Runner:
-        return ThreadRunner("lab-edge")
+        return ThreadRunner("lab-edge", core=self._edge_core)
 
     def device_runner(self) -> Runner:
         return self._device_runner

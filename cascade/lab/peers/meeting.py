@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...device import Device, Policy
+from ...links import precise
 from ...links.base import Dialer
 from ...links.conditions import Conditions
 from ...links.proxy import LinkProxy
 from ...links.urls import dialer_for
+from ..cores import pinned, real_edge, two_cores
+from ..progress import say
 from .assisted import load_assisted
 from .contest import Peer, contest
 from .endpoint import Endpoint
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from ...models.base import LanguageModel
 
 __all__ = ["Meeting", "meet"]
+
+
+DTYPE = "bfloat16"
+"""Of the edge, and of transformers: all of them compute with the same weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,28 +46,30 @@ class Meeting:
     has_assisted: bool = True
 
 
-async def meet(meeting: Meeting) -> list[dict[str, Any]]:
-    """A row for each, plain streaming first. Models are loaded before anybody is asked."""
-    from ...edge import EdgeServer, EdgeSettings
-    from ...links.websocket import WebSocketListener
-    from ...models.loading import check_same_vocabulary, open_model
-    from ...models.runner import ThreadRunner
+def meet(meeting: Meeting) -> list[dict[str, Any]]:
+    """A row for each, plain streaming first. Models are loaded before anybody is asked.
 
-    target, draft = open_model(meeting.target), open_model(meeting.draft)
-    check_same_vocabulary(target, draft)
+    The edge has a core of its own, as it would have a machine of its own; all others compute on another one.
+    """
+    from ...models.loading import check_same_vocabulary, open_model
+
+    edge_core, near_core = two_cores()
+    draft = open_model(meeting.draft)
+    check_same_vocabulary(open_model(meeting.target), draft)
+    say(f"starting an edge with {meeting.target} in {DTYPE}")
+    with real_edge(meeting.target, DTYPE, edge_core) as url, pinned(near_core):
+        return precise.run(_meet(meeting, url, draft))
+
+
+async def _meet(meeting: Meeting, edge_url: str, draft: LanguageModel) -> list[dict[str, Any]]:
     peers: list[Peer] = _assisted(meeting, draft) if meeting.has_assisted else []
     async with AsyncExitStack() as stack:
-        # Nothing of a text that is over is kept, or the second to ask would have the first one's prefill.
-        settings = EdgeSettings(keep_kv_s=0)
-        edge = await stack.enter_async_context(EdgeServer.of(target, ThreadRunner("edge"), settings=settings))
-        listener = await stack.enter_async_context(WebSocketListener())
-        edge.listen(listener)
-        host, port = listener.url.split("/")[2].rsplit(":", 1)
+        host, port = edge_url.split("/")[2].rsplit(":", 1)
         proxy = await stack.enter_async_context(
             LinkProxy((host, int(port)), up=meeting.up, down=meeting.down)
         )
         near_host, near_port = proxy.address
-        url = listener.url.replace(f"{host}:{port}", f"{near_host}:{near_port}")
+        url = edge_url.replace(f"{host}:{port}", f"{near_host}:{near_port}")
         ours = [
             Ours(name, await stack.enter_async_context(Device([_dialer(url, name)], draft=draft)), policy)
             for name, policy in (("cloud", Policy.cloud()), ("cascade", Policy.adaptive()))
