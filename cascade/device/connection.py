@@ -20,10 +20,11 @@ from ..errors import (
 )
 from ..links.base import Dialer, Link
 from ..wire import Codec, Commit, Error, ErrorCode, Hello, Hint, Keep, Message, Move, Ping, Pong, Welcome
+from .roster import Roster
 from .route import MAX_DOUBLINGS, ReconnectSettings, Route
 from .stream import Stream
 
-__all__ = ["MAX_STREAMS", "Connection"]
+__all__ = ["Connection"]
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,6 @@ FATAL = frozenset({ErrorCode.VERSION, ErrorCode.UNAUTHORIZED, ErrorCode.VOCABULA
 BUSY = frozenset({ErrorCode.OVERLOADED, ErrorCode.INTERNAL, ErrorCode.DRAINING})
 """Refusals of a session that may be lifted, here later or by another edge at once."""
 
-MAX_STREAMS = 256
-"""An alias fits a byte."""
 MAX_SILENT_S = 60.0
 GOODBYE_S = 0.5
 """How long a device that ends waits for a congested link to take its last words."""
@@ -62,8 +61,7 @@ class Connection:
         self._hello = hello
         self._codec = Codec(max(1, hello.vocab_size))
         self._settings = settings
-        self._streams: dict[int, Stream] = {}
-        self._ready: dict[Stream, None] = {}
+        self._roster = Roster()
         self._wake = asyncio.Event()
         self._has_said_all = asyncio.Event()
         self._link: Link | None = None
@@ -116,25 +114,14 @@ class Connection:
         problem = None if self.is_welcomed else self._failure or self._refusal or self._problem
         return "" if problem is None else str(problem)
 
-    @property
-    def streams(self) -> tuple[Stream, ...]:
-        return tuple(self._streams.values())
-
     def free_alias(self) -> int | None:
-        """The lowest alias that no stream has; if there is none, that of a stream that only says goodbye."""
-        for alias in range(MAX_STREAMS):
-            if alias not in self._streams:
-                return alias
-        over = next((stream for stream in self.streams if stream.is_ended), None)
-        if over is None:
-            return None
-        self._forget(over)  # opening another session under its alias closes it at the edge
-        return over.alias
+        """For another stream; None when all are taken."""
+        return self._roster.free_alias()
 
     def add(self, stream: Stream) -> None:
         if self._failure is not None:
             raise self._failure
-        self._streams[stream.alias] = stream
+        self._roster.add(stream)
         if self._welcome is not None:
             stream.note_limits(self._welcome.limits)
         if self._link is not None:
@@ -143,9 +130,9 @@ class Connection:
     def notify(self, stream: Stream) -> None:
         """This stream has something to say."""
         if self._link is None and stream.is_ended:
-            self._forget(stream)  # aliases belong to a link: the next one would not know whom to close
+            self._roster.forget(stream)  # aliases belong to a link: the next one would not know whom to close
             return
-        self._ready[stream] = None
+        self._roster.note_ready(stream)
         self._has_said_all.clear()
         self._wake.set()
 
@@ -163,7 +150,7 @@ class Connection:
 
     async def say_goodbye(self) -> None:
         """Wait until the link has taken what is due, for a moment at most."""
-        if self._link is None or not self._ready:
+        if self._link is None or not self._roster.is_anybody_ready:
             return
         try:
             async with asyncio.timeout(GOODBYE_S):
@@ -182,9 +169,9 @@ class Connection:
             self._failure = LinkError(f"the connection failed: {error!r}")
         finally:
             failure = self._failure or LinkClosed("the connection ended")
-            for stream in self.streams:
+            for stream in self._roster:
                 stream.fail(failure)
-                self._forget(stream)
+                self._roster.forget(stream)
             if self._first_welcome is not None and not self._first_welcome.done():
                 self._first_welcome.set_exception(failure)
 
@@ -239,7 +226,7 @@ class Connection:
             if self.is_welcomed:
                 self._lost_s = self._heard_s if self._was_silent else asyncio.get_running_loop().time()
             self._link = None
-            self._forget_ended()
+            self._roster.forget_ended()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -249,14 +236,9 @@ class Connection:
 
     def _open_all(self) -> None:
         # Not in the coroutine that calls this: its loop variable would hold a stream as long as the link.
-        for stream in self.streams:
+        for stream in self._roster:
             stream.open()
         self._wake.set()
-
-    def _forget_ended(self) -> None:
-        for stream in self.streams:
-            if stream.is_ended:
-                self._forget(stream)
 
     async def _write(self, link: Link) -> None:
         """Say what is due until the link is gone. A writer that fails takes the link with it."""
@@ -278,7 +260,7 @@ class Connection:
             await link.close()
 
     def _next_due(self) -> _Due | None:
-        """HELLO first, then the streams in turn: one that always has more does not starve the others."""
+        """HELLO first, then the streams in turn."""
         if self._says_hello:
             self._says_hello = False
             return _Due(self._codec.encode(self._current_hello()))
@@ -287,15 +269,8 @@ class Connection:
             self._num_pings += 1
             return _Due(self._codec.encode(Ping(nonce=self._num_pings)), must_arrive=False)
         now_s = asyncio.get_running_loop().time()
-        while self._ready:
-            stream = next(iter(self._ready))
-            del self._ready[stream]
-            message = stream.next_message(now_s)
-            if message is None:
-                if stream.is_over:
-                    self._forget(stream)
-                continue
-            self._ready[stream] = None
+        while (turn := self._roster.next_message(now_s)) is not None:
+            stream, message = turn
             try:
                 data = self._codec.encode(message)
             except WireError as error:
@@ -308,18 +283,9 @@ class Connection:
 
     def _current_hello(self) -> Hello:
         """Texts in progress go on in the numerics class in which they began, and in no other."""
-        if self._numerics and self._pinned():
+        if self._numerics and self._roster.in_progress():
             return dataclasses.replace(self._hello, model=self._numerics)
         return self._hello
-
-    def _pinned(self) -> list[Stream]:
-        return [stream for stream in self.streams if not stream.is_ended and stream.has_answer]
-
-    def _forget(self, stream: Stream) -> None:
-        stream.forget()
-        self._ready.pop(stream, None)
-        if self._streams.get(stream.alias) is stream:
-            del self._streams[stream.alias]
 
     async def _watch(self, link: Link) -> None:
         """Half-open links never say that they are gone: streams that hear nothing for long end them."""
@@ -328,7 +294,7 @@ class Connection:
         silent_s = min(self._settings.silent_s * 2 ** min(self._num_silent, MAX_DOUBLINGS), MAX_SILENT_S)
         while True:
             await asyncio.sleep(silent_s / 4)
-            is_owed = self._first_welcome is not None or any(not stream.is_ended for stream in self.streams)
+            is_owed = self._first_welcome is not None or self._roster.has_open
             if not is_owed:
                 self._heard_s = loop.time()
             elif loop.time() - self._heard_s > silent_s:
@@ -342,7 +308,7 @@ class Connection:
                 self._repeat_opens()
 
     def _repeat_opens(self) -> None:
-        for stream in self.streams:
+        for stream in self._roster:
             stream.repeat_open()
         self._wake.set()
 
@@ -369,7 +335,7 @@ class Connection:
     def _on_message(self, message: Message, num_bytes: int) -> None:
         match message:
             case Commit():
-                stream = self._streams.get(message.alias)
+                stream = self._roster.get(message.alias)
                 self._num_silent = 0
                 if stream is not None:
                     stream.on_commit(message, num_bytes)
@@ -394,18 +360,18 @@ class Connection:
             self._codec = Codec(size)
         if self._first_welcome is not None and not self._first_welcome.done():
             self._first_welcome.set_result(welcome)
-        for stream in self.streams:
+        for stream in self._roster:
             self._fail_if_too_long(stream)
             stream.note_limits(welcome.limits)
 
     def _on_error(self, error: Error) -> None:
-        stream = None if error.alias is None else self._streams.get(error.alias)
+        stream = None if error.alias is None else self._roster.get(error.alias)
         if error.code in FATAL:
             self._on_refusal(error)
         elif stream is not None:
             stream.on_error(error, num_other_edges=self._route.num_edges - 1)
             # A stream that is not served here waits; when none is, another edge may have room.
-            if error.code in BUSY and self._route.num_edges > 1 and not self._serves_any():
+            if error.code in BUSY and self._route.num_edges > 1 and not self._roster.has_served:
                 self._is_leaving = True
         elif error.code is ErrorCode.DRAINING:
             self._is_leaving = True  # it would not have our HELLO
@@ -416,7 +382,7 @@ class Connection:
     def _on_refusal(self, error: Error) -> None:
         """Of our HELLO: this edge is struck out, unless all it lacks is the texts' numerics class."""
         self._is_leaving = True
-        pinned = self._pinned() if self._numerics != self._hello.model else []
+        pinned = self._roster.in_progress() if self._numerics != self._hello.model else []
         if error.code is not ErrorCode.MODEL or not pinned:
             self._refusal = RefusedError(error.code.name.lower(), error.text)
             return
@@ -426,6 +392,3 @@ class Connection:
             text = f"no edge has {self._numerics!r} any more, with which this text began; begin it anew"
             for stream in pinned:
                 stream.fail(RefusedError("model", text))
-
-    def _serves_any(self) -> bool:
-        return any(stream.is_served and not stream.is_ended for stream in self.streams)

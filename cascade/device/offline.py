@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from .timer import Timer
+
 __all__ = ["Lifeline", "OfflineWatch"]
 
 ROUNDING_S = 1e-9
@@ -39,19 +41,16 @@ class OfflineWatch:
         self._on_offline = on_offline
         self._loop = asyncio.get_running_loop()
         self._started_s = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self._look)
 
     def start(self) -> None:
         """From now on something is expected of the edge. If there has been none for long, `on_offline` is
         called at once, but not from here."""
-        self.stop()
         self._started_s = self._loop.time()
-        self._timer = self._loop.call_at(self._started_s, self._look)
+        self._timer.set(self._started_s)
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
 
     def _look(self) -> None:
         now_s, since_s = self._loop.time(), self._lifeline.silent_since_s
@@ -66,7 +65,6 @@ class OfflineWatch:
             elif now_s < next_s - ROUNDING_S:
                 self._lifeline.probe()
         if now_s >= next_s - ROUNDING_S:
-            self._timer = None
             self._on_offline()
         else:
-            self._timer = self._loop.call_at(next_s, self._look)
+            self._timer.set(next_s)

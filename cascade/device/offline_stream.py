@@ -41,7 +41,7 @@ class OfflineStream(CascadeStream):
     # Away and back
 
     def _go_offline(self) -> None:
-        if self.is_ended or self._drafter is None:
+        if self.is_ended or self._drafting is None:
             return
         log.info("no edge: the draft goes on alone")
         self.is_offline = True

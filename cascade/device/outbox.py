@@ -21,6 +21,11 @@ SOON_S = 0.2
 """And when there is a reason to ask."""
 STAMP_EVERY_S = 4.0
 """And afterwards: such estimates age slowly, bytes count."""
+ACKNOWLEDGE_AFTER_S = 4.0
+"""An edge that hears nothing for long takes the device for gone."""
+ACKNOWLEDGE_EVERY = 64
+"""Tokens received without having said so, while the edge's run-ahead is not known."""
+ACKNOWLEDGE_REPEATED_EVERY = 8
 NUM_GOODBYES = 3
 """How often CLOSE is said: nothing answers it, and a session whose CLOSE was lost blocks room for a lease."""
 
@@ -44,9 +49,7 @@ class Outbox:
         self.alias = alias
         self.generation = 0
         self.patience_s = request.policy.patience_s
-        self.opened_s: float | None = None
-        """When the last OPEN went out; None once its answer was heard."""
-        self.acknowledged = guesses.head
+        self._acknowledged = guesses.head
         """The edge was told that we have everything before this position."""
         self._request = request
         self._guesses = guesses
@@ -58,6 +61,8 @@ class Outbox:
         """For another patience than the last OPEN said."""
         self._has_wished = False
         self._missing_before: int | None = None
+        self._asked = (-1, 0.0)
+        """(head, time) of the last request to repeat lost commits."""
         self.stamp_every_s = FIRST_STAMPS_EVERY_S
         self._stamped_s = -STAMP_EVERY_S
         self._is_stamp_due = False
@@ -70,7 +75,7 @@ class Outbox:
         self.generation = generation
         self._owes_open = True
         self._missing_before = None
-        self.acknowledged = self._guesses.head
+        self._acknowledged = self._guesses.head
         self.repeat_guesses()
 
     def repeat_open(self) -> None:
@@ -79,6 +84,15 @@ class Outbox:
 
     def ask_for_commits_before(self, position: int) -> None:
         self._missing_before = position
+
+    def ask_for_gap(self, position: int, now_s: float, *, again_after_s: float) -> bool:
+        """Commits were lost or overtaken: ask once, and again when the answer should have come."""
+        head, asked_s = self._asked
+        if head == self._guesses.head and now_s - asked_s < again_after_s:
+            return False
+        self._asked = (self._guesses.head, now_s)
+        self.ask_for_commits_before(position)
+        return True
 
     def send_guesses(self) -> None:
         self._owes_guesses = True
@@ -89,10 +103,6 @@ class Outbox:
         self._in_flight.clear()
         self._owes_guesses = self._guesses.num_unsent > 0
 
-    def was_quiet_since(self, since_s: float) -> bool:
-        """Has the edge heard nothing of this stream since then?"""
-        return self._said_s is None or self._said_s < since_s
-
     def wish_patience(self, patience_s: float) -> None:
         """The edge should hear at once: it may be waiting in vain, or driving without need."""
         self.patience_s = patience_s
@@ -102,8 +112,19 @@ class Outbox:
         """The link seems to be another than it was: the next hint asks, unless one did just now."""
         self._is_stamp_due = True
 
-    def acknowledge(self) -> None:
+    def acknowledge_in_time(self, now_s: float, *, run_ahead: int | None, is_repeated: bool) -> bool:
+        """Without hints that carry it, acknowledge at half the edge's run-ahead, and after a while anyway.
+
+        An edge that repeats what we have, for it saw losses, is told sooner: every repeat costs bytes.
+        """
+        every = ACKNOWLEDGE_EVERY if run_ahead is None else max(1, run_ahead // 2)
+        if is_repeated:
+            every = min(every, ACKNOWLEDGE_REPEATED_EVERY)
+        is_quiet = self._said_s is None or self._said_s < now_s - ACKNOWLEDGE_AFTER_S
+        if not is_quiet and self._guesses.head - self._acknowledged < every:
+            return False
         self._owes_acknowledgement = True
+        return True
 
     def close(self) -> None:
         """Say goodbye, if the edge ever heard of us, and nothing else any more."""
@@ -137,7 +158,7 @@ class Outbox:
             return None
         if self._owes_open:
             self._owes_open = self._owes_wish = False
-            self.opened_s = self._said_s = now_s
+            self._said_s = now_s
             return self._open_message()
         if self._missing_before is not None:
             position, self._missing_before = self._missing_before, None
@@ -175,7 +196,7 @@ class Outbox:
         return self._hint(position, prefix_hash, tokens, now_s)
 
     def _hint(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Hint:
-        self.acknowledged = self._guesses.head
+        self._acknowledged = self._guesses.head
         self._owes_acknowledgement = False
         stamp = patience_ms = None
         self._said_s = now_s

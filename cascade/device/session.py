@@ -20,7 +20,7 @@ from .answer_text import AnswerText
 from .answering import AnswerStream
 from .audit import Auditor
 from .cascade_stream import CascadeStream
-from .connection import MAX_STREAMS, Connection
+from .connection import Connection
 from .drafter import Drafter, DraftMemory
 from .equipment import Equipment
 from .escalation import Escalation
@@ -31,6 +31,7 @@ from .outbox import StreamRequest
 from .policy import Policy
 from .private import AloneStream, PrivateStream
 from .prompts import Prompt, prompt_ids
+from .roster import MAX_STREAMS
 from .route import ReconnectSettings
 from .routed import Prober, RoutedStream
 from .router import Route, Router

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from .timer import Timer
+
 __all__ = ["FIRST_REPEAT_S", "MAX_REPEAT_S", "SilenceWatch"]
 
 FIRST_REPEAT_S = 1.0
@@ -21,7 +23,7 @@ class SilenceWatch:
         self._loop = asyncio.get_running_loop()
         self._heard_s = self._loop.time()
         self._repeat_after_s = FIRST_REPEAT_S
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self._look)
 
     def start(self) -> None:
         """From now on, or anew: whatever was silent before does not count."""
@@ -30,18 +32,14 @@ class SilenceWatch:
         self._wait()
 
     def _wait(self) -> None:
-        self.stop()
-        due_s = max(self._heard_s + self._repeat_after_s, self._loop.time())
-        self._timer = self._loop.call_at(due_s, self._look)
+        self._timer.set(max(self._heard_s + self._repeat_after_s, self._loop.time()))
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
 
     @property
     def is_running(self) -> bool:
-        return self._timer is not None
+        return self._timer.is_set
 
     def note_heard(self, now_s: float, *, normal_s: float) -> None:
         """`normal_s`: how long nothing may come from here on before something is wrong."""

@@ -30,6 +30,7 @@ from ..wire import (
 )
 from .accounts import Account, Accounts, QuotaOf
 from .admission import ENGINE_IS_DEAD, LEAST_RETRY_S
+from .books import Books
 from .counters import Counters
 from .engine import BatchEngine
 from .health import Health, judge
@@ -74,8 +75,9 @@ class EdgeServer:
         self._authenticate = authenticate
         self._codec = Codec(engine.served.vocab_size, self.settings.max_message_bytes)
         self._accounts = Accounts(self.settings.quota, quota_of, self.counters)
-        self._sessions = Sessions(engine, self.settings, self._accounts, self.counters)
-        self._verifier = Verifier(engine, self._sessions)
+        self._books = Books(engine, self.settings, self.counters)
+        self._sessions = Sessions(engine, self.settings, self._accounts, self.counters, self._books)
+        self._verifier = Verifier(engine, self._books)
         self._peers: set[Peer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_leaving = False
@@ -126,7 +128,7 @@ class EdgeServer:
         return len(self._peers)
 
     def health(self) -> Health:
-        load, stalled_s = self._sessions.load(), self._sessions.stalled_s()
+        load, stalled_s = self._books.load(), self._sessions.stalled_s()
         return Health(
             state=judge(load, self.settings, stalled_s=stalled_s),
             num_links=self.num_links,
@@ -139,14 +141,14 @@ class EdgeServer:
 
     async def drain(self, within_s: float) -> bool:
         """Take nobody new and send everybody away; True when nothing was cut short by the deadline."""
-        self._sessions.is_draining = True
+        self._books.is_draining = True
         move = Move(edge="", deadline_ms=round(within_s * 1000))
         for peer in self._peers:
             if peer.account is not None:
                 peer.tell(move)
         try:
             async with asyncio.timeout(within_s):
-                await self._sessions.nothing_runs.wait()
+                await self._books.nothing_runs.wait()
         except TimeoutError:
             return False
         await asyncio.sleep(LAST_WORDS_S)
@@ -250,7 +252,7 @@ class EdgeServer:
             text = "the draft's vocabulary is not the target's; use a draft made for this target"
             return Error(code=ErrorCode.VOCABULARY, text=text)
         retry_ms = round(LEAST_RETRY_S * 1000)
-        if self._sessions.is_draining:
+        if self._books.is_draining:
             text = "this edge is going down; try another edge"
             return Error(code=ErrorCode.DRAINING, text=text, retry_after_ms=retry_ms)
         num_links = sum(peer.account is not None for peer in self._peers)

@@ -1,38 +1,32 @@
 """All sessions of an edge: opened, resumed, closed, and remembered for a while.
 
-Sessions that still want tokens are *running*, and *waiting* until they have had their first. Finished ones
-still answer until their device closes them. Tombstones, last, keep no text and ward off late duplicates.
+Those that still want tokens run, and are in the books (`books.py`). Finished ones still answer until their
+device closes them. Tombstones, last, keep no text and ward off late duplicates.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import logging
 from collections.abc import Iterator
 
-from ..decoding import Sampling
-from ..errors import EngineError, MemoryExceeded, SettingsError
+from ..errors import EngineError, MemoryExceeded
 from ..wire import Close, Error, ErrorCode, Hint, Keep, Open, Pen
 from .accounts import Account, Accounts
-from .admission import ENGINE_IS_DEAD, AccountLoad, EdgeLoad, Refusal, admit
+from .admission import ENGINE_IS_DEAD, Refusal
+from .books import BYTES_PER_TOKEN, Books
 from .counters import Counters
 from .interface import Committed, DecodeRequest, Engine, Text
+from .opening import read_request
 from .peer import Peer
 from .session import Session, SessionKey
+from .session_log import log_end
 from .settings import EdgeSettings
 
 __all__ = ["Sessions"]
 
 TOMBSTONES_PER_SESSION = 4
 """Sessions remembered, tombstones included, for each that may be open."""
-
-BYTES_PER_TOKEN = 4
-"""Of a text that waits, as the quota counts it."""
-
-session_log = logging.getLogger("cascade.sessions")
-"""One JSON object for each session that is over."""
 
 
 class Sessions:
@@ -44,19 +38,15 @@ class Sessions:
         settings: EdgeSettings,
         accounts: Accounts,
         counters: Counters,
+        books: Books,
     ) -> None:
-        self.is_draining = False
         self._engine = engine
         self._settings = settings
         self._accounts = accounts
         self._counters = counters
+        self._books = books
         self._sessions: dict[SessionKey, Session] = {}
         self._peers: dict[Session, Peer] = {}
-        self.nothing_runs = asyncio.Event()
-        self.nothing_runs.set()
-        self._running: dict[object, Account] = {}
-        self._waiting: dict[object, float] = {}
-        """Since when each waits for its first token; the oldest is the first."""
 
     def __len__(self) -> int:
         """Those that are remembered, tombstones included."""
@@ -65,35 +55,6 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions.values())
 
-    def load(self) -> EdgeLoad:
-        oldest_s = self._waiting_since_s()
-        return EdgeLoad(
-            num_running=len(self._running),
-            num_waiting=len(self._waiting),
-            oldest_wait_s=0.0 if oldest_s is None else self._now_s() - oldest_s,
-            is_draining=self.is_draining,
-            is_engine_dead=not self._engine.is_alive,
-        )
-
-    def _waiting_since_s(self) -> float | None:
-        """The first of all. An identity that is served meanwhile does not count: it waits for itself."""
-        served = {id(account) for key, account in self._running.items() if key not in self._waiting}
-        ours = (since_s for key, since_s in self._waiting.items() if id(self._running[key]) not in served)
-        return next(ours, None)
-
-    def admit(self, account: Account, num_bytes: int) -> Refusal | None:
-        """May this identity have one more?"""
-        mine = AccountLoad(
-            num_running=account.num_running,
-            queued_bytes=account.queued_bytes,
-            work_wait_s=account.work_wait_s(self._now_s()),
-        )
-        refusal = admit(self.load(), mine, self._settings, account.quota, num_bytes=num_bytes)
-        if refusal is not None:
-            self._counters.refused[refusal.code.name.lower()] += 1
-            account.usage.num_refused += 1
-        return refusal
-
     # What a device says
 
     def on_open(self, peer: Peer, account: Account, message: Open) -> None:
@@ -101,7 +62,7 @@ class Sessions:
         owner = peer.sessions.get(message.alias)
         if any(known is not None and message.generation < known.generation for known in (session, owner)):
             return  # an older OPEN that was overtaken
-        request = self._read_request(message)
+        request = read_request(message, self._engine.served)
         if isinstance(request, Refusal):
             self._refuse(peer, account, message, request)
         elif not self._engine.is_alive:
@@ -153,7 +114,7 @@ class Sessions:
         if hint.patience_ms is not None:
             self._engine.wish_patience(text, hint.patience_ms / 1000)
         if hint.tokens:
-            self.count_offered(hint.tokens)
+            self._books.count_offered(hint.tokens)
             if account.work_wait_s(now_s):
                 self._counters.num_ignored += len(hint.tokens)  # over its rate it has no work to ask for
                 return
@@ -189,7 +150,7 @@ class Sessions:
             return False
         session.overrule(keep.generation, keep.position)
         session.last_step_s = self._now_s()
-        self.run(session, account)
+        self._books.run(session, account)
         account.finished.pop(session, None)
         return True
 
@@ -204,14 +165,14 @@ class Sessions:
         for session in tuple(peer.sessions.values()):
             if self._peers.get(session) is peer:
                 del self._peers[session]
-                if self.is_draining:
+                if self._books.is_draining:
                     self.close(session, "moved")
 
     # What happens to sessions
 
     def _open_new(self, peer: Peer, account: Account, message: Open, request: DecodeRequest) -> None:
         num_bytes = len(message.tokens) * BYTES_PER_TOKEN
-        refusal = self.admit(account, num_bytes)
+        refusal = self._books.admit(account, num_bytes)
         if refusal is not None:
             self._refuse(peer, account, message, refusal, is_counted=True)
             return
@@ -227,36 +188,6 @@ class Sessions:
         self._counters.num_sessions += 1
         account.usage.num_sessions += 1
         self._start(session, peer, account, message, request)
-
-    def _read_request(self, message: Open) -> DecodeRequest | Refusal:
-        """The part of an OPEN that decides the text, or why it is refused."""
-        if not 1 <= message.prompt_length <= len(message.tokens):
-            text = "the prompt is empty, or longer than the tokens sent"
-            return Refusal(ErrorCode.BAD_MESSAGE, text)
-        context_length = self._engine.served.context_length
-        if message.prompt_length >= context_length:
-            text = f"a prompt of {message.prompt_length} tokens fills the context of {context_length}"
-            return Refusal(ErrorCode.CONTEXT, text)
-        try:
-            sampling = Sampling(
-                temperature=message.temperature,
-                top_k=message.top_k,
-                top_p=message.top_p,
-                min_p=message.min_p,
-                seed=message.seed,
-            )
-        except SettingsError as error:
-            return Refusal(ErrorCode.BAD_MESSAGE, str(error))
-        request = DecodeRequest(
-            prompt=message.tokens[: message.prompt_length],
-            sampling=sampling,
-            stop_ids=frozenset(message.stop_ids),
-            length_limit=min(message.prompt_length + message.max_new_tokens, context_length),
-            wants_logprobs=message.wants_logprobs,
-        )
-        if len(message.tokens) > request.length_limit:
-            return Refusal(ErrorCode.LIMIT, "more tokens sent than the session may have")
-        return request
 
     def _start(
         self, session: Session, peer: Peer, account: Account, message: Open, request: DecodeRequest
@@ -274,7 +205,7 @@ class Sessions:
             )
             session.record.is_logged = False
             session.record.queued_bytes = len(message.tokens) * BYTES_PER_TOKEN
-            self.begin_wait(session, account, len(message.tokens))
+            self._books.begin_wait(session, account, len(message.tokens))
             account.queued_bytes += session.record.queued_bytes
         else:
             text = session.text
@@ -289,7 +220,7 @@ class Sessions:
         session.last_heard_s = session.last_step_s = now_s
         session.attach(text, len(message.tokens), message.generation)
         session.patience_s = min(message.patience_s, self._settings.max_patience_s)
-        self.run(session, account)
+        self._books.run(session, account)
         account.finished.pop(session, None)
         if text.is_finished:
             self._finish(session, account)
@@ -302,7 +233,7 @@ class Sessions:
         if session.record.first_token_s is None:
             self._counters.first_token_s.add(now_s - session.record.opened_s)
         session.note_commit(committed, now_s)
-        self.count(account, committed)
+        self._books.count(account, committed)
         self._end_wait(session, account)
         if session.text is not None and session.text.is_finished:
             self._finish(session, account)
@@ -326,56 +257,14 @@ class Sessions:
     def _finish(self, session: Session, account: Account) -> None:
         """It wants no more tokens. It still answers, but does not stand in anybody's way."""
         self._end_wait(session, account)
-        self.stop(session)
+        self._books.stop(session)
         account.finished[session] = None
         self._log(session, "finished")
         while len(account.finished) > account.quota.max_sessions:
             self.close(next(iter(account.finished)), "finished")
 
-    # The books: verifications of single drafts are in them, too
-
-    def run(self, key: object, account: Account) -> None:
-        """It wants tokens from now on."""
-        if key not in self._running:
-            self._running[key] = account
-            account.num_running += 1
-            self.nothing_runs.clear()
-
-    def stop(self, key: object) -> None:
-        """It wants no more."""
-        account = self._running.pop(key, None)
-        if account is not None:
-            account.num_running -= 1
-            if not self._running:
-                self.nothing_runs.set()
-        self._waiting.pop(key, None)
-
-    def begin_wait(self, key: object, account: Account, num_tokens: int) -> None:
-        """It waits for its first token, behind so many of its text."""
-        now_s = self._now_s()
-        self._waiting[key] = now_s
-        account.work(num_tokens, now_s)
-        account.usage.num_prompt_tokens += num_tokens
-        self._counters.num_prompt += num_tokens
-
-    def count_offered(self, tokens: tuple[int, ...]) -> None:
-        self._counters.num_offered += len(tokens)
-
-    def count(self, account: Account, committed: Committed) -> None:
-        """These tokens became text."""
-        num_driven = len(committed.tokens) - committed.num_hinted
-        self._counters.num_accepted += committed.num_hinted
-        self._counters.num_driven += num_driven
-        account.usage.num_tokens += len(committed.tokens)
-        account.usage.num_hinted += committed.num_hinted
-        now_s = self._now_s()
-        account.work(num_driven, now_s)  # the hinted ones were charged when they came
-        if wait_s := account.work_wait_s(now_s):
-            account.held_until_s = now_s + wait_s
-            self._engine.hold(account.identity, account.held_until_s)
-
     def _end_wait(self, session: Session, account: Account) -> None:
-        self._waiting.pop(session, None)
+        self._books.end_wait(session)
         account.queued_bytes -= session.record.queued_bytes
         session.record.queued_bytes = 0
 
@@ -389,7 +278,7 @@ class Sessions:
             self._engine.close(session.text)
             session.text = None
             self._end_wait(session, account)
-            self.stop(session)
+            self._books.stop(session)
             account.finished.pop(session, None)
             self._log(session, reason)
 
@@ -403,7 +292,7 @@ class Sessions:
         """For how long the slowest session that should go on has not."""
         now_s = self._now_s()
         slowest_s = 0.0
-        for session, account in self._running.items():
+        for session, account in self._books.running.items():
             if isinstance(session, Session) and session.text and not self._is_held(session.text):
                 due_s = max(session.last_step_s, account.held_until_s)
                 slowest_s = max(slowest_s, now_s - due_s - session.patience_s)
@@ -446,8 +335,7 @@ class Sessions:
         self, peer: Peer, account: Account, message: Open, refusal: Refusal, *, is_counted: bool = False
     ) -> None:
         if not is_counted:
-            self._counters.refused[refusal.code.name.lower()] += 1
-            account.usage.num_refused += 1
+            self._books.count_refusal(account, refusal)
         after_s = refusal.retry_after_s
         peer.tell(
             Error(
@@ -460,25 +348,11 @@ class Sessions:
         )
 
     def _log(self, session: Session, reason: str) -> None:
-        """Once for each session, and nothing of its text."""
-        record = session.record
-        if record.is_logged:
-            return
-        record.is_logged = True
-        self._counters.ended[reason] += 1
-        fields = {
-            "event": "session",
-            "identity": session.identity,
-            "session": session.key[1].hex(),
-            "reason": reason,
-            "prompt_tokens": record.num_prompt,
-            "tokens": record.num_tokens,
-            "hinted_tokens": record.num_hinted,
-            "opens": record.num_opens,
-            "first_token_s": None if record.first_token_s is None else round(record.first_token_s, 4),
-            "seconds": round(self._now_s() - record.opened_s, 4),
-        }
-        session_log.info("%s", json.dumps(fields))
+        """Once for each session."""
+        if not session.record.is_logged:
+            session.record.is_logged = True
+            self._counters.ended[reason] += 1
+            log_end(session, reason, self._now_s())
 
     @staticmethod
     def _now_s() -> float:

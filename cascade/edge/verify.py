@@ -13,8 +13,8 @@ from ..decoding import Sampling
 from ..errors import ContextExceeded, EngineError, RefusedError, SettingsError
 from ..wire.text import HashedText
 from .accounts import Account
+from .books import BYTES_PER_TOKEN, Books
 from .interface import Committed, DecodeRequest, Engine
-from .sessions import BYTES_PER_TOKEN, Sessions
 
 __all__ = ["Verdict", "Verifier", "VerifyRequest"]
 
@@ -43,9 +43,9 @@ class Verdict:
 class Verifier:
     """Judges drafts, as many at once as the sessions' limits allow."""
 
-    def __init__(self, engine: Engine, sessions: Sessions) -> None:
+    def __init__(self, engine: Engine, books: Books) -> None:
         self._engine = engine
-        self._sessions = sessions
+        self._books = books
 
     async def verify(self, account: Account, request: VerifyRequest) -> Verdict:
         """Raises `SettingsError`, `ContextExceeded`, `RefusedError` or `EngineError`."""
@@ -54,20 +54,20 @@ class Verifier:
         wait_s = account.hear(num_bytes, asyncio.get_running_loop().time())
         if wait_s:
             raise RefusedError("limit", "you ask more often than you may", wait_s)
-        refusal = self._sessions.admit(account, num_bytes)
+        refusal = self._books.admit(account, num_bytes)
         if refusal is not None:
             raise RefusedError(refusal.code.name.lower(), refusal.text, refusal.retry_after_s)
         key = object()
-        self._sessions.run(key, account)
-        self._sessions.begin_wait(key, account, len(request.tokens) + len(request.draft))
+        self._books.run(key, account)
+        self._books.begin_wait(key, account, len(request.tokens) + len(request.draft))
         account.queued_bytes += num_bytes
         try:
             committed = await self._step(account.identity, request)
         finally:
             account.queued_bytes -= num_bytes
-            self._sessions.stop(key)
-        self._sessions.count_offered(request.draft)
-        self._sessions.count(account, committed)
+            self._books.stop(key)
+        self._books.count_offered(request.draft)
+        self._books.count(account, committed)
         return self._verdict(request, committed)
 
     def _check(self, request: VerifyRequest) -> None:

@@ -84,7 +84,7 @@ async def test_an_open_that_meets_a_draining_edge_goes_to_another_one() -> None:
     old, new = MemoryListener("old"), MemoryListener("new")
     async with edge_for(old) as old_edge, edge_for(new), device_for(old.dial, new.dial) as device:
         await asyncio.sleep(0.1)
-        old_edge._sessions.is_draining = True
+        old_edge._books.is_draining = True
         stream = device.stream(PROMPT, max_new_tokens=30)
         assert [token.id for token in await read(stream)] == greedy(TARGET, PROMPT, 30)
 
