@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from ..decoding import Sampling
 from ..errors import EngineError, MemoryExceeded, SettingsError
-from ..wire import Close, Error, ErrorCode, Hint, Keep, Open, Pen
+from ..wire import Close, Error, ErrorCode, Feature, Hint, Keep, Open, Pen
 from .accounts import Account, Accounts
 from .admission import ENGINE_IS_DEAD, AccountLoad, EdgeLoad, Refusal, admit
 from .counters import Counters
@@ -122,6 +122,18 @@ class Sessions:
 
     def on_hint(self, peer: Peer, account: Account, hint: Hint | Keep) -> None:
         now_s = self._now_s()
+        if isinstance(hint, Keep) and Feature.KEEP in self._engine.served.lacks:
+            if peer.may_say_unknown(hint.alias, hint.generation, now_s):
+                self._counters.refused["limit"] += 1
+                peer.mention(
+                    Error(
+                        code=ErrorCode.LIMIT,
+                        text=Feature.KEEP.reason,
+                        alias=hint.alias,
+                        generation=hint.generation,
+                    )
+                )
+            return
         session = peer.sessions.get(hint.alias)
         is_asleep = session is not None and session.text is None and not session.was_closed
         if (
@@ -253,7 +265,10 @@ class Sessions:
             stop_ids=frozenset(message.stop_ids),
             length_limit=min(message.prompt_length + message.max_new_tokens, context_length),
             wants_logprobs=message.wants_logprobs,
+            takes_any_noise=message.takes_any_noise,
         )
+        if missing := request.demands & self._engine.served.lacks:
+            return Refusal(ErrorCode.LIMIT, missing.reason)
         if len(message.tokens) > request.length_limit:
             return Refusal(ErrorCode.LIMIT, "more tokens sent than the session may have")
         return request
