@@ -11,7 +11,7 @@ from typing import Any
 
 from ..events import Source, Summary, Verified
 from ..prices import Prices
-from ..wire import Commit
+from ..wire import Commit, Feature
 from .drafter import Guess
 from .escalation import RESERVE, Escalation, corrected
 from .keep_outbox import KeepOutbox
@@ -67,6 +67,10 @@ class CascadeStream(Stream):
     def threshold(self) -> float:
         """The doubt up to which tokens are kept, at this moment."""
         return self._escalation.threshold
+
+    @property
+    def demands(self) -> Feature:
+        return super().demands | Feature.KEEP
 
     @property
     def book(self) -> Book:

@@ -19,7 +19,21 @@ from ..errors import (
     WireError,
 )
 from ..links.base import Dialer, Link
-from ..wire import Codec, Commit, Error, ErrorCode, Hello, Hint, Keep, Message, Move, Ping, Pong, Welcome
+from ..wire import (
+    Codec,
+    Commit,
+    Error,
+    ErrorCode,
+    Feature,
+    Hello,
+    Hint,
+    Keep,
+    Message,
+    Move,
+    Ping,
+    Pong,
+    Welcome,
+)
 from .roster import Roster
 from .route import MAX_DOUBLINGS, ReconnectSettings, Route
 from .stream import Stream
@@ -109,6 +123,11 @@ class Connection:
         return self._numerics
 
     @property
+    def lacks(self) -> Feature:
+        """What the edge at the other end of the link cannot do, as far as it has said."""
+        return Feature.NONE if self._welcome is None else self._welcome.lacks
+
+    @property
     def problem(self) -> str:
         """Why the edge dialled last was not reached, or would not have us; empty while one serves us."""
         problem = None if self.is_welcomed else self._failure or self._refusal or self._problem
@@ -124,7 +143,8 @@ class Connection:
         self._roster.add(stream)
         if self._welcome is not None:
             stream.note_limits(self._welcome.limits)
-        if self._link is not None:
+            self._fail_if_lacking(stream, self._welcome)
+        if self._link is not None and not stream.is_ended:
             stream.open()
 
     def notify(self, stream: Stream) -> None:
@@ -323,6 +343,11 @@ class Connection:
         stream.fail(RefusedError("limit", text))
         return True
 
+    def _fail_if_lacking(self, stream: Stream, welcome: Welcome) -> None:
+        """An edge would refuse it all the same, a round trip later or in mid-text."""
+        if missing := stream.demands & welcome.lacks:
+            stream.fail(RefusedError("limit", missing.reason))
+
     def _on_bytes(self, data: bytes) -> None:
         try:
             message = self._codec.decode(data)
@@ -363,6 +388,7 @@ class Connection:
         for stream in self._roster:
             self._fail_if_too_long(stream)
             stream.note_limits(welcome.limits)
+            self._fail_if_lacking(stream, welcome)
 
     def _on_error(self, error: Error) -> None:
         stream = None if error.alias is None else self._roster.get(error.alias)

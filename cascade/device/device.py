@@ -215,6 +215,7 @@ class Device:
           `offline_after_s` (2). Such tokens are provisional; with `revisions` (False) those that the edge
           would not have said are withdrawn when it is back: iterate over `events()` then;
         - `logprobs`: tokens come with the log-probability that the target gave them;
+        - `any_noise`: above temperature 0, an edge that draws noise of its own will do;
         - `route`: `"auto"` takes the way that is expected to cost least at the policy's prices: the draft
           alone, cascade, lossless or cloud; each of these can be named;
         - `private`: the draft alone answers, and nothing of the stream leaves the device.

@@ -39,6 +39,7 @@ class StreamOptions(TypedDict, total=False):
     offline_after_s: float
     revisions: bool
     logprobs: bool
+    any_noise: bool
     route: str | None
 
 
@@ -79,6 +80,8 @@ class StreamSettings:
     """Provisional tokens that the edge would not have said are withdrawn when it is back. Else they stand."""
     logprobs: bool = False
     """Tokens come with the log-probability that the target gave them. Of lossless streams only."""
+    any_noise: bool = False
+    """Above temperature 0: an edge that draws noise of its own will do, where the seed decides nothing."""
     route: str | None = None
     """`auto`: device, cascade, lossless or cloud, whichever is expected to cost least; or one of these. None:
     as policy and quality say."""

@@ -40,6 +40,7 @@ class StreamRequest:
     stop_ids: frozenset[int]
     policy: Policy
     wants_logprobs: bool = False
+    takes_any_noise: bool = False
 
 
 class Outbox:
@@ -190,6 +191,7 @@ class Outbox:
             stop_ids=tuple(sorted(request.stop_ids)),
             patience_s=self.patience_s,
             wants_logprobs=request.wants_logprobs,
+            takes_any_noise=request.takes_any_noise,
         )
 
     def _guess(self, position: int, prefix_hash: int, tokens: tuple[int, ...], now_s: float) -> Message:

@@ -15,7 +15,7 @@ from ..links.base import Dialer
 from ..measure import Knowledge
 from ..models.suffix import SuffixDraft
 from ..prices import Prices
-from ..wire import Hello
+from ..wire import Feature, Hello
 from .answer_text import AnswerText
 from .answering import AnswerStream
 from .audit import Auditor
@@ -152,6 +152,7 @@ class DeviceSession:
             stop_ids=equipment.eos_ids if settings.stop_ids is None else frozenset(settings.stop_ids),
             policy=policy,
             wants_logprobs=settings.logprobs,
+            takes_any_noise=settings.any_noise,
         )
 
     def _served(
@@ -247,7 +248,8 @@ class DeviceSession:
         if model is not None:
             ways.append(Route.LOSSLESS)
             if settings.quality < 1 and not self.ledger.problem:
-                ways += [Route.CASCADE] if isinstance(model, SuffixDraft) else [Route.CASCADE, Route.DEVICE]
+                ways += [] if Feature.KEEP in self.connection.lacks else [Route.CASCADE]
+                ways += [] if isinstance(model, SuffixDraft) else [Route.DEVICE]
         if settings.route in (None, "auto"):
             return ways
         wanted = Route(settings.route)

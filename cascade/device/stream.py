@@ -13,7 +13,7 @@ from ..errors import RefusedError, SettingsError
 from ..events import Source, Summary
 from ..measure import Knowledge
 from ..models.runner import Runner
-from ..wire import Commit, Error, ErrorCode, Hint, Keep, Limits, Message
+from ..wire import Commit, Error, ErrorCode, Feature, Hint, Keep, Limits, Message
 from .answer_text import AnswerText
 from .answering import AnswerStream
 from .drafter import Drafter, Guess
@@ -126,6 +126,15 @@ class Stream(AnswerStream):
         if not self.is_ended and self.has_answer and self._num_standing >= self._length_limit():
             self._tally.finish_reason = "length"
             self._end()
+
+    @property
+    def demands(self) -> Feature:
+        """What an edge must not lack."""
+        request = self.request
+        demands = Feature.LOGPROBS if request.wants_logprobs else Feature.NONE
+        if request.sampling.temperature > 0 and not request.takes_any_noise:
+            demands |= Feature.SHARED_NOISE
+        return demands
 
     @property
     def num_ahead(self) -> int:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ..decoding import Sampling
 from ..errors import EngineError
+from ..wire import Feature
 from .histogram import COUNTS, SECONDS, Histogram
 
 __all__ = ["Committed", "DecodeRequest", "Engine", "EngineStats", "Served", "Text"]
@@ -27,7 +28,17 @@ class DecodeRequest:
     length_limit: int
     """Absolute: prompt length + new tokens, or the context's end."""
     wants_logprobs: bool = field(default=False, compare=False)
-    """This alone decides nothing: the text's `logprobs` will be asked for."""
+    """This decides nothing: the text's `logprobs` will be asked for."""
+    takes_any_noise: bool = field(default=False, compare=False)
+    """Nor does this, where noise is shared: above temperature 0, an engine's own noise will do."""
+
+    @property
+    def demands(self) -> Feature:
+        """What an engine must not lack to decode this."""
+        is_seeded = self.sampling.temperature > 0 and not self.takes_any_noise
+        return (Feature.SHARED_NOISE if is_seeded else Feature.NONE) | (
+            Feature.LOGPROBS if self.wants_logprobs else Feature.NONE
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,8 @@ class Served:
     context_length: int
     numerics: str
     """Sessions move between edges of one numerics class only."""
+    lacks: Feature = Feature.NONE
+    """What the engine cannot do. Those above refuse by name whoever demands it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -188,7 +201,8 @@ class Engine(Protocol):
         may_go_on: bool,
         alpha: float = 0.0,
     ) -> None:
-        """A hint of which the device has decided some tokens by itself; the hash has 32 bits.
+        """A hint of which the device has decided some tokens by itself; the hash has 32 bits. An engine that
+        lacks `Feature.KEEP` is never told of any, nor overruled.
 
         Above 0, `alpha` lets its guesses stay that are nearly as good as the engine's own pick
         (`decoding.is_nearly_as_good`). An engine may be stricter than it has to.

@@ -36,7 +36,10 @@ def read_request(message: Open, served: Served) -> DecodeRequest | Refusal:
         stop_ids=frozenset(message.stop_ids),
         length_limit=min(message.prompt_length + message.max_new_tokens, context_length),
         wants_logprobs=message.wants_logprobs,
+        takes_any_noise=message.takes_any_noise,
     )
+    if missing := request.demands & served.lacks:
+        return Refusal(ErrorCode.LIMIT, missing.reason)
     if len(message.tokens) > request.length_limit:
         return Refusal(ErrorCode.LIMIT, "more tokens sent than the session may have")
     return request

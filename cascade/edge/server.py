@@ -281,6 +281,7 @@ class EdgeServer:
                 context_length=model.context_length,
                 max_message_bytes=settings.max_message_bytes,
             ),
+            lacks=model.lacks,
         )
 
     # What goes on by itself

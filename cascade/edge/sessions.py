@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterator
 
 from ..errors import EngineError, MemoryExceeded
-from ..wire import Close, Error, ErrorCode, Hint, Keep, Open, Pen
+from ..wire import Close, Error, ErrorCode, Feature, Hint, Keep, Open, Pen
 from .accounts import Account, Accounts
 from .admission import ENGINE_IS_DEAD, Refusal
 from .books import BYTES_PER_TOKEN, Books
@@ -83,6 +83,18 @@ class Sessions:
 
     def on_hint(self, peer: Peer, account: Account, hint: Hint | Keep) -> None:
         now_s = self._now_s()
+        if isinstance(hint, Keep) and Feature.KEEP in self._engine.served.lacks:
+            if peer.may_say_unknown(hint.alias, hint.generation, now_s):
+                self._counters.refused["limit"] += 1
+                peer.mention(
+                    Error(
+                        code=ErrorCode.LIMIT,
+                        text=Feature.KEEP.reason,
+                        alias=hint.alias,
+                        generation=hint.generation,
+                    )
+                )
+            return
         session = peer.sessions.get(hint.alias)
         is_asleep = session is not None and session.text is None and not session.was_closed
         if (

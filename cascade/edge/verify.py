@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..decoding import Sampling
 from ..errors import ContextExceeded, EngineError, RefusedError, SettingsError
+from ..wire import Feature
 from ..wire.text import HashedText
 from .accounts import Account
 from .books import BYTES_PER_TOKEN, Books
@@ -79,6 +80,8 @@ class Verifier:
                 raise SettingsError(name, f"holds an id that is not below the vocabulary's {vocab_size}")
         if len(request.tokens) >= context_length:
             raise ContextExceeded(len(request.tokens) + 1, context_length)
+        if request.sampling.temperature and Feature.SHARED_NOISE in self._engine.served.lacks:
+            raise SettingsError("temperature", "this edge has no shared noise; ask at temperature 0")
 
     async def _step(self, owner: str, request: VerifyRequest) -> Committed:
         """Open the text, offer the draft before any pass can begin, take the first commit, close."""

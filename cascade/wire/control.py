@@ -6,7 +6,7 @@ from typing import Final
 
 from .fields import U8, U16, U32, optional, text, whole
 from .layout import Field, Layout, Values, plain
-from .messages import Error, ErrorCode, Hello, Limits, Move, Ping, Pong, Welcome
+from .messages import Error, ErrorCode, Feature, Hello, Limits, Move, Ping, Pong, Welcome
 from .packing import TokenPacker
 
 __all__ = ["CONTROL_LAYOUTS"]
@@ -16,6 +16,8 @@ _VERSION: Final = Field("version", whole(0, U16))
 _MODEL: Final = Field("model", text(256))
 _FINGERPRINT: Final = Field("vocab_fingerprint", text(128))
 _VOCAB_SIZE: Final = Field("vocab_size", whole(1, 1 << 32))
+_ALL_FEATURES: Final = sum(Feature)
+"""A later version may know of more; what nobody here demands, nobody here misses."""
 
 
 def _lower_welcome(message: Welcome, _: TokenPacker) -> Values:
@@ -32,13 +34,13 @@ def _lower_welcome(message: Welcome, _: TokenPacker) -> Values:
         limits.run_ahead,
         limits.context_length,
         limits.max_message_bytes,
+        int(message.lacks),
     )
 
 
 def _lift_welcome(values: Values, _: TokenPacker) -> Welcome:
-    _type, version, edge, model, fingerprint, vocab_size, numerics, sessions, run_ahead, context, size = (
-        values
-    )
+    _type, version, edge, model, fingerprint, vocab_size, numerics, *limits, lacks = values
+    max_sessions, run_ahead, context_length, max_message_bytes = limits
     return Welcome(
         version=version,
         edge=edge,
@@ -47,8 +49,12 @@ def _lift_welcome(values: Values, _: TokenPacker) -> Welcome:
         vocab_size=vocab_size,
         numerics=numerics,
         limits=Limits(
-            max_sessions=sessions, run_ahead=run_ahead, context_length=context, max_message_bytes=size
+            max_sessions=max_sessions,
+            run_ahead=run_ahead,
+            context_length=context_length,
+            max_message_bytes=max_message_bytes,
         ),
+        lacks=Feature(lacks & _ALL_FEATURES),
     )
 
 
@@ -88,6 +94,7 @@ CONTROL_LAYOUTS: Final = (
             Field("run_ahead", _COUNT),
             Field("context_length", _COUNT),
             Field("max_message_bytes", _COUNT),
+            Field("lacks", _COUNT, 0),
         ),
         _lower_welcome,
         _lift_welcome,

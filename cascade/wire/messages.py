@@ -7,7 +7,7 @@ Every message stands alone: it means the same whatever was lost, doubled or reor
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Final, TypeAlias, TypeVar, dataclass_transform
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Commit",
     "Error",
     "ErrorCode",
+    "Feature",
     "Hello",
     "Hint",
     "Keep",
@@ -77,6 +78,29 @@ class ErrorCode(IntEnum):
     CLOSED = 13
 
 
+class Feature(IntFlag):
+    """What an edge's engine may lack, and a session may demand. The others are the same everywhere."""
+
+    NONE = 0
+    SHARED_NOISE = 1
+    """Above temperature 0 the seed decides the text, with the noise that the device draws, too."""
+    KEEP = 2
+    LOGPROBS = 4
+
+    @property
+    def reason(self) -> str:
+        """Why a session that demands this is refused, where it is lacking."""
+        return "; ".join(text for feature, text in _WITHOUT.items() if feature in self)
+
+
+_WITHOUT: Final = {
+    Feature.SHARED_NOISE: "this edge has no shared noise: above temperature 0 the seed decides nothing here; "
+    "ask at temperature 0, or say any_noise=True",
+    Feature.KEEP: "this edge takes no kept tokens (KEEP); ask with quality=1 and on_disconnect='wait'",
+    Feature.LOGPROBS: "this edge gives no log-probabilities; ask without logprobs",
+}
+
+
 @record
 class Hello:
     """The device introduces itself. `model` may be empty: any model will do.
@@ -104,7 +128,10 @@ class Limits:
 
 @record
 class Welcome:
-    """The edge's answer to HELLO. Sessions fail over only between edges of equal `numerics`."""
+    """The edge's answer to HELLO. Sessions fail over only between edges of equal `numerics`.
+
+    What it `lacks` is refused to whoever demands it.
+    """
 
     version: int
     edge: str
@@ -113,6 +140,7 @@ class Welcome:
     vocab_size: int
     numerics: str
     limits: Limits
+    lacks: Feature = Feature.NONE
 
 
 @record
@@ -120,6 +148,7 @@ class Open:
     """Open a session, or resume it: `tokens` is the prompt plus all that is committed.
 
     `top_k` 0, `top_p` 1 and `min_p` 0 each mean no cut. `wants_logprobs`: of every token committed.
+    `takes_any_noise`: above temperature 0 an edge without shared noise will do.
     """
 
     session: bytes
@@ -136,6 +165,7 @@ class Open:
     stop_ids: tuple[int, ...]
     patience_s: float
     wants_logprobs: bool = False
+    takes_any_noise: bool = False
 
 
 @record

@@ -41,6 +41,7 @@ def _lower_open(message: Open, packer: TokenPacker) -> Values:
         packer.pack(message.stop_ids, "OPEN.stop_ids", MAX_STOP_IDS),
         message.patience_s,
         int(message.wants_logprobs),
+        int(message.takes_any_noise),
     )
 
 
@@ -66,6 +67,7 @@ def _lift_open(values: Values, packer: TokenPacker) -> Open:
         stop_ids=packer.unpack(values[12], "OPEN.stop_ids", MAX_STOP_IDS),
         patience_s=float(values[13]),
         wants_logprobs=bool(values[14]),
+        takes_any_noise=bool(values[15]),
     )
 
 
@@ -253,6 +255,7 @@ STREAM_LAYOUTS: Final = (
             Field("stop_ids", blob(0, None, f"at most {MAX_STOP_IDS} tokens")),
             Field("patience_s", number(0, 86400)),
             Field("wants_logprobs", whole(0, 1), 0),
+            Field("takes_any_noise", whole(0, 1), 0),
         ),
         _lower_open,
         _lift_open,

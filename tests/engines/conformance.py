@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from cascade.decoding import Sampling
 from cascade.edge.interface import Committed, DecodeRequest, Engine, Text
 from cascade.errors import EngineError
+from cascade.wire import Feature
 from cascade.wire.text import HashedText
 
-__all__ = ["CHECKS", "Check", "Subject"]
+__all__ = ["CHECKS", "Check", "Subject", "needs"]
 
 WITHIN_S = 120.0
 """An engine that takes longer for a short text hangs."""
@@ -126,6 +127,19 @@ class Opened:
         self._changed.set()
 
 
+Check = Callable[[Subject], Awaitable[None]]
+NEEDS: dict[Check, Feature] = {}
+"""What an engine must not lack to be held to a check."""
+
+
+def needs(feature: Feature) -> Callable[[Check], Check]:
+    def note(check: Check) -> Check:
+        NEEDS[check] = feature
+        return check
+
+    return note
+
+
 async def a_text_is_decoded_to_its_limit(subject: Subject) -> None:
     request = subject.request()
     opened = subject.open(request)
@@ -146,10 +160,29 @@ async def a_stop_token_ends_a_text_and_belongs_to_it(subject: Subject) -> None:
     assert await subject.open(request).finish() == expected[: expected.index(expected[5]) + 1]
 
 
+@needs(Feature.SHARED_NOISE)
 async def a_seed_decides_a_text(subject: Subject) -> None:
     for seed in (1, 2):
         request = subject.request(sampling=Sampling(temperature=1.0, seed=seed))
         assert await subject.open(request).finish() == subject.answer(request)
+
+
+async def any_noise_gives_a_text(subject: Subject) -> None:
+    request = subject.request(sampling=Sampling(temperature=1.0, seed=1), takes_any_noise=True)
+    assert len(await subject.open(request).finish()) == subject.num_tokens
+
+
+@needs(Feature.LOGPROBS)
+async def who_wants_log_probabilities_has_them(subject: Subject) -> None:
+    for wants_logprobs in (True, False):
+        request = subject.request(wants_logprobs=wants_logprobs)
+        opened = subject.open(request, acknowledges=False)
+        await opened.until(lambda opened=opened: len(opened.said) >= 4)  # type: ignore[misc]
+        begin = len(request.prompt)
+        logprobs = opened.text.logprobs(begin, begin + 4)
+        assert (logprobs is not None) == wants_logprobs
+        assert all(logprob < 0 for logprob in logprobs or ())
+        subject.engine.close(opened.text)
 
 
 async def a_text_goes_on_from_what_was_said(subject: Subject) -> None:
@@ -253,6 +286,7 @@ async def an_owner_is_held_and_others_are_not(subject: Subject) -> None:
     subject.engine.close(held.text)
 
 
+@needs(Feature.KEEP)
 async def what_is_kept_is_text_and_gets_a_verdict(subject: Subject) -> None:
     """Behind a guess that is confirmed; and without the pen nothing is added behind it."""
     request = subject.request()
@@ -273,6 +307,7 @@ async def what_is_kept_is_text_and_gets_a_verdict(subject: Subject) -> None:
     subject.engine.close(opened.text)
 
 
+@needs(Feature.KEEP)
 async def what_stands_behind_a_wrong_guess_is_dead(subject: Subject) -> None:
     request = subject.request()
     expected = subject.answer(request)
@@ -282,6 +317,7 @@ async def what_stands_behind_a_wrong_guess_is_dead(subject: Subject) -> None:
     assert await opened.finish() == expected
 
 
+@needs(Feature.KEEP)
 async def the_app_has_the_last_word(subject: Subject) -> None:
     request = subject.request()
     expected = subject.answer(request)
@@ -316,11 +352,12 @@ async def an_engine_that_has_ended_says_so(subject: Subject) -> None:
     assert not subject.engine.is_alive
 
 
-Check = Callable[[Subject], Awaitable[None]]
 CHECKS: tuple[Check, ...] = (
     a_text_is_decoded_to_its_limit,
     a_stop_token_ends_a_text_and_belongs_to_it,
     a_seed_decides_a_text,
+    any_noise_gives_a_text,
+    who_wants_log_probabilities_has_them,
     a_text_goes_on_from_what_was_said,
     texts_side_by_side_do_not_mix,
     hints_of_any_kind_change_nothing_but_the_speed,

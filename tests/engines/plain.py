@@ -11,6 +11,7 @@ from cascade.edge.interface import Committed, DecodeRequest, Served
 from cascade.errors import EngineError
 from cascade.models.base import Feed
 from cascade.testing import SyntheticTarget
+from cascade.wire import Feature
 from cascade.wire.text import HashedText
 
 __all__ = ["PlainEngine"]
@@ -77,12 +78,15 @@ class PlainText:
 class PlainEngine:
     """Reads every text anew for every token."""
 
-    def __init__(self, target: SyntheticTarget, *, run_ahead: int = 256) -> None:
+    def __init__(
+        self, target: SyntheticTarget, *, run_ahead: int = 256, lacks: Feature = Feature.NONE
+    ) -> None:
         self.served = Served(
             vocab_size=target.vocab_size,
             vocab_fingerprint=target.vocab_fingerprint,
             context_length=1 << 20,
             numerics=target.numerics,
+            lacks=lacks,
         )
         self.stats = EngineStats()
         self.pass_s = TICK_S
@@ -106,6 +110,7 @@ class PlainEngine:
         on_commit: Callable[[Committed], None],
         on_failure: Callable[[EngineError], None],
     ) -> Text:
+        assert not request.demands & self.served.lacks, "nobody may ask for what is lacking"
         text = PlainText(request, prefix, owner, on_commit, on_failure)
         self.texts[text] = None
         self.owners.append(owner)
@@ -134,6 +139,7 @@ class PlainEngine:
         alpha: float = 0.0,
     ) -> None:
         """It is never lenient."""
+        assert Feature.KEEP not in self.served.lacks, "nobody may ask for what is lacking"
         assert isinstance(text, PlainText)
         text.keeps = [*text.keeps[-7:], (position, prefix_hash, tokens, kept)]
         text.may_go_on = may_go_on

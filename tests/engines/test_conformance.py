@@ -14,14 +14,16 @@ from cascade.models import bundled
 from cascade.models.base import LanguageModel
 from cascade.models.runner import ThreadRunner
 from cascade.testing import PacedRunner, SyntheticTarget, run_virtual
+from cascade.wire import Feature
 
 from ..virtual.schedules import Ask, target_alone
-from .conformance import CHECKS, Check, Subject, running
+from .conformance import CHECKS, NEEDS, Check, Subject, running
 from .plain import PlainEngine
 
 TARGET = SyntheticTarget(vocab_size=64)
 PROMPTS = ((5, 6, 7), (8,), tuple(number % 60 for number in range(100)))
 RUN_AHEAD = 16
+LACKS_ALL = Feature.SHARED_NOISE | Feature.KEEP | Feature.LOGPROBS
 
 
 def answer_of(target: LanguageModel) -> Callable[[DecodeRequest], list[int]]:
@@ -39,6 +41,9 @@ def answer_of(target: LanguageModel) -> Callable[[DecodeRequest], list[int]]:
 
 
 async def check_engine(check: Check, engine: Engine, target: LanguageModel, **known: object) -> None:
+    """Or skip it, by the name of what the engine states that it lacks."""
+    if missing := NEEDS.get(check, Feature.NONE) & engine.served.lacks:
+        pytest.skip(f"the engine states that it lacks {missing.name}")
     async with running(engine) as task:
         facts = {"prompts": PROMPTS, "run_ahead": RUN_AHEAD} | known
         await check(Subject(engine=engine, running=task, answer=answer_of(target), **facts))  # type: ignore[arg-type]
@@ -69,6 +74,18 @@ def test_the_batch_engine(make: Callable[[], Engine], check: Check) -> None:
 def test_the_plainest_engine(check: Check) -> None:
     engine = PlainEngine(TARGET, run_ahead=RUN_AHEAD)
     run_virtual(check_engine(check, engine, TARGET, uses_hints=False), limit_s=200.0)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_an_engine_that_lacks_all_that_may_lack(check: Check) -> None:
+    engine = PlainEngine(TARGET, run_ahead=RUN_AHEAD, lacks=LACKS_ALL)
+    run_virtual(check_engine(check, engine, TARGET, uses_hints=False), limit_s=200.0)
+
+
+def test_what_may_lack_is_held_against_those_that_have_it() -> None:
+    """Each feature has a check that an engine without it fails, so none is stated for nothing."""
+    assert set(NEEDS.values()) == set(Feature)
+    assert not batch_engine().served.lacks
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from cascade.wire import (
     Commit,
     Error,
     ErrorCode,
+    Feature,
     Hello,
     Hint,
     Keep,
@@ -42,6 +43,7 @@ SAMPLES: tuple[Message, ...] = (
         vocab_size=VOCAB_SIZE,
         numerics="5be1:bf16:exact",
         limits=Limits(max_sessions=64, run_ahead=256, context_length=8192, max_message_bytes=1 << 20),
+        lacks=Feature.KEEP | Feature.LOGPROBS,
     ),
     Open(
         session=b"\xa1\xb2\xc3\xd4",
@@ -58,6 +60,7 @@ SAMPLES: tuple[Message, ...] = (
         stop_ids=(2, 0),
         patience_s=0.25,
         wants_logprobs=True,
+        takes_any_noise=True,
     ),
     Hint(
         alias=3,
@@ -144,6 +147,7 @@ def opens(draw: st.DrawFn, vocab_size: int) -> Open:
         stop_ids=draw(token_lists(vocab_size, 10)),
         patience_s=draw(st.floats(0, 86_400)),
         wants_logprobs=draw(st.booleans()),
+        takes_any_noise=draw(st.booleans()),
     )
 
 
@@ -228,6 +232,7 @@ def messages(vocab_size: int) -> dict[type[Message], st.SearchStrategy[Message]]
             vocab_size=sizes,
             numerics=text(256),
             limits=limits,
+            lacks=st.sampled_from(Feature) | st.just(Feature.NONE),
         ),
         Open: opens(vocab_size),
         Hint: hints(vocab_size),
