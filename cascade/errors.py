@@ -12,7 +12,8 @@
     │   └── RunnerStopped         the thread that ran the model is gone
     ├── RefusedError              the edge said no; carries its code and when to try again
     ├── EngineError               a text at the edge's engine cannot go on
-    │   └── MemoryExceeded        it would outgrow the memory that the edge has for caches
+    │   ├── MemoryExceeded        it would outgrow the memory that the edge has for caches
+    │   └── ReplicaLost           one of several engines is gone; its texts go on at another
     └── VirtualTimeError          code under virtual time asked for the real world
 
 Errors carry their facts as attributes and say what to do next.
@@ -31,6 +32,7 @@ __all__ = [
     "MessageTooLong",
     "ModelError",
     "RefusedError",
+    "ReplicaLost",
     "RunnerStopped",
     "SettingsError",
     "VirtualTimeError",
@@ -124,6 +126,14 @@ class MemoryExceeded(EngineError):
         )
         self.needed_bytes = needed_bytes
         self.budget_bytes = budget_bytes
+
+    def __reduce__(self) -> tuple[type[MemoryExceeded], tuple[int, int]]:
+        """Engines may be in other processes."""
+        return type(self), (self.needed_bytes, self.budget_bytes)
+
+
+class ReplicaLost(EngineError):
+    """One of several engines behind one address is gone, or cannot be reached."""
 
 
 class VirtualTimeError(CascadeError):

@@ -45,6 +45,8 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     ),
     ("cascade.edge.quota", "Quota", "The table `[quota]` of that file, or `quota = {...}` of an identity."),
     ("cascade.apps.serving.options", "ServeOptions", "Options of `cascade serve`."),
+    ("cascade.edge.replicas.settings", "ReplicaSettings", "Options of `cascade serve`, for engines on Ray."),
+    ("cascade.edge.replicas.settings", "RaySettings", "Options of `cascade serve`, for the cluster."),
     (
         "cascade.apps.device_options",
         "DeviceOptions",

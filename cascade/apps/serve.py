@@ -3,55 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from ..edge import BatchEngine
+from ..edge import Engine
+from ..edge.replicas import RaySettings, ReplicaSettings
 from ..links.listening import check_port
-from ..models.base import LanguageModel
-from ..models.runner import PacedRunner, Runner, ThreadRunner
-from ..models.synthetic import SyntheticTarget
 from .serving import ServeOptions, Serving
+from .serving.engines import EngineRecipe
 from .signals import ENDING, on_signals
 
-__all__ = ["SYNTHETIC", "main"]
+__all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-SYNTHETIC = "synthetic"
-"""A model that is a hash function, for tests and demonstrations."""
-SYNTHETIC_PASS_S = 0.05
-SYNTHETIC_ROW_S = 0.0001
 DEAD_S = 5.0
 """After its engine has died the edge stays for so long: devices hear why, and `/health` says so."""
 EXIT_DEAD = 1
 """What a supervisor answers by starting the edge again."""
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 LOOPBACK = ("127.", "localhost", "::1")
+Opening = contextlib.AbstractAsyncContextManager[Engine, bool | None]
 
 
 def main(
-    ref: str,
+    recipe: EngineRecipe,
     options: ServeOptions,
     *,
-    dtype: str = "bfloat16",
-    exact: bool = False,
-    num_threads: int | None = None,
+    ray: RaySettings | None = None,
+    replicas: ReplicaSettings | None = None,
     json_output: bool = False,
 ) -> int:
-    """Serve until told to stop; returns the exit code."""
+    """Serve until told to stop; returns the exit code. With `ray`, the engines are replicas there."""
     _set_up_logging()
     _raise_file_limit()
     check_port(options.host, options.port)  # loading may take a minute: say at once that it is in vain
     if options.is_open and not options.host.startswith(LOOPBACK):
         log.warning("whoever reaches %s may use this edge; --tokens FILE lets in whom you know", options.host)
-    model, runner = _open(ref, dtype=dtype, exact=exact, num_threads=num_threads)
-    serving = Serving(BatchEngine(model, runner, options.edge), options)
-    return asyncio.run(_serve(serving, json_output=json_output))
+    if ray is None:
+        opening: Opening = contextlib.nullcontext(recipe())
+    else:
+        opening = _on_ray(recipe, ray, replicas or ReplicaSettings())
+    return asyncio.run(_serve_over(opening, options, json_output=json_output))
+
+
+@contextlib.asynccontextmanager
+async def _on_ray(recipe: EngineRecipe, ray: RaySettings, replicas: ReplicaSettings) -> AsyncIterator[Engine]:
+    from ..edge.replicas import ReplicatedEngine
+    from ..edge.replicas.on_ray import ray_workers
+
+    async with ray_workers(recipe, ray) as workers, ReplicatedEngine.over(workers, replicas) as engine:
+        yield engine
+
+
+async def _serve_over(opening: Opening, options: ServeOptions, *, json_output: bool) -> int:
+    async with opening as engine:
+        # Files are read when it is made, and that is for a thread.
+        return await _serve(await asyncio.to_thread(Serving, engine, options), json_output=json_output)
 
 
 async def _serve(serving: Serving, *, json_output: bool) -> int:
@@ -95,29 +108,6 @@ async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _open(ref: str, *, dtype: str, exact: bool, num_threads: int | None) -> tuple[LanguageModel, Runner]:
-    """The model behind a reference, and what runs its passes."""
-    if ref == SYNTHETIC:
-        return SyntheticTarget(), PacedRunner(lambda rows: SYNTHETIC_PASS_S + SYNTHETIC_ROW_S * rows)
-    from ..models.loading import open_model
-
-    log.info("loading %s", ref)
-    model = open_model(ref, dtype=dtype, exact=exact, num_threads=num_threads)
-    _tune(model, num_threads)
-    return model, ThreadRunner()
-
-
-def _tune(model: LanguageModel, num_threads: int | None) -> None:
-    from ..models.huggingface import HuggingFaceModel
-    from ..models.tuning import tune
-
-    if isinstance(model, HuggingFaceModel):
-        with asyncio.Runner() as runner:
-            found = tune(model, runner.get_loop().time, num_threads=num_threads)
-        packed = "" if found.narrow_rows is None else f", packed weights up to {found.narrow_rows} rows"
-        log.info("fastest here: %d threads%s", found.num_threads, packed)
 
 
 def _announce(serving: Serving, *, json_output: bool) -> None:

@@ -61,6 +61,20 @@ def serve(
     threads: Annotated[
         int, typer.Option(min=0, help="Threads to compute with; 0 tries what is fastest.")
     ] = 0,
+    ray: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Decode in replicas on a Ray cluster: 'auto' or HOST:PORT; 'local' starts one here.",
+        ),
+    ] = "",
+    replicas: Annotated[int, typer.Option(min=1, help="With --ray, how many engines share the work.")] = 1,
+    replica_cpus: Annotated[
+        float, typer.Option(min=0, help="With --ray, CPUs that each of them books.")
+    ] = 1.0,
+    replica_gpus: Annotated[
+        float, typer.Option(min=0, help="With --ray, GPUs that each of them books; 0.5 is half of one.")
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print where it listens as JSON.")] = False,
 ) -> None:
     """Serve a model to devices, until Ctrl-C or SIGTERM.
@@ -73,8 +87,11 @@ def serve(
       cascade serve --model smollm2-135m --http 0.0.0.0:8080 --tokens tokens.toml
     """
     from ..edge import EdgeSettings
+    from ..edge.replicas import RaySettings, ReplicaSettings
+    from ..errors import SettingsError
     from ..links.urls import account_in
     from .serve import main
+    from .serving.engines import EngineRecipe
     from .serving.options import ServeOptions, parse_address, read_config
 
     host, port = parse_address(http)
@@ -91,5 +108,14 @@ def serve(
         drain_s=drain_seconds,
         edge=EdgeSettings() if config is None else read_config(config),
     )
-    code = main(model, options, dtype=dtype, exact=exact, num_threads=threads or None, json_output=as_json)
+    if replicas > 1 and not ray:
+        raise SettingsError("replicas", "several engines need --ray, for example --ray local")
+    recipe = EngineRecipe(ref=model, dtype=dtype, exact=exact, num_threads=threads or None, edge=options.edge)
+    code = main(
+        recipe,
+        options,
+        ray=RaySettings(address=ray, num_cpus=replica_cpus, num_gpus=replica_gpus) if ray else None,
+        replicas=ReplicaSettings(num_replicas=replicas),
+        json_output=as_json,
+    )
     raise typer.Exit(code)

@@ -10,6 +10,8 @@ import pytest
 from cascade.device import Policy
 from cascade.edge import BatchEngine, EdgeSettings
 from cascade.edge.interface import DecodeRequest, Engine
+from cascade.edge.replicas import ReplicaSettings, ReplicatedEngine
+from cascade.edge.replicas.local import LocalWorkers
 from cascade.models import bundled
 from cascade.models.base import LanguageModel
 from cascade.models.runner import ThreadRunner
@@ -86,6 +88,17 @@ def test_what_may_lack_is_held_against_those_that_have_it() -> None:
     """Each feature has a check that an engine without it fails, so none is stated for nothing."""
     assert set(NEEDS.values()) == set(Feature)
     assert not batch_engine().served.lacks
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("num_replicas", [1, 3])
+def test_many_engines_behind_one_address(num_replicas: int, check: Check) -> None:
+    async def main() -> None:
+        workers = LocalWorkers(batch_engine, way_s=0.003, jitter_s=0.003)
+        async with ReplicatedEngine.over(workers, ReplicaSettings(num_replicas=num_replicas)) as engine:
+            await check_engine(check, engine, TARGET)
+
+    run_virtual(main(), limit_s=200.0)
 
 
 @pytest.fixture(scope="module")

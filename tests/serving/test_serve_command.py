@@ -203,3 +203,16 @@ def test_what_cannot_be_is_said_in_a_line(arguments: list[str], says: str) -> No
     assert code == 2
     assert says in said
     assert "Traceback" not in said
+
+
+def test_replicas_need_ray() -> None:
+    """Without the extra: what to install, and no traceback."""
+    program = "import sys; sys.modules['ray'] = None; from cascade.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "serve", "--model", "synthetic", "--http", "127.0.0.1:0"]
+    for more, says in (
+        (["--ray", "local"], "ray: replicas need Ray: pip install 'cascade-edge[edge,ray]'"),
+        (["--replicas", "2"], "replicas: several engines need --ray, for example --ray local"),
+    ):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert done.stderr == f"cascade: {says}\n"
