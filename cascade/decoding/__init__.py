@@ -5,7 +5,7 @@ both stand on it, so everything here is a function of its arguments. `docs/vecto
 vectors for other languages.
 """
 
-from .agreement import agreed_prefix, is_nearly_as_good, lenient_prefix
+from .agreement import common_prefix, is_nearly_as_good, lenient_prefix
 from .drafting import chance_of_all, one_more
 from .noise import gumbel, hash_u32
 from .sampler import log_probability, pick, pick_rows, probabilities, score_of, scores
@@ -15,8 +15,8 @@ from .stopping import Finish, cut
 __all__ = [
     "Finish",
     "Sampling",
-    "agreed_prefix",
     "chance_of_all",
+    "common_prefix",
     "cut",
     "gumbel",
     "hash_u32",

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..decoding import Sampling, pick
+from ..decoding import Sampling, common_prefix, pick
 from ..measure import Confidence
 from ..models.base import Feed, LanguageModel, TokenSequence
-from ..wire.text import common_prefix
 from .confidence import confidence_in
 
 __all__ = ["DraftMemory", "Drafter", "Guess"]

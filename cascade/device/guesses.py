@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..wire.text import HashedText, common_prefix
+from ..decoding import common_prefix
+from ..wire.text import HashedText
 
 __all__ = ["Guesses", "Judgement"]
 

@@ -37,10 +37,6 @@ class SilenceWatch:
     def stop(self) -> None:
         self._timer.stop()
 
-    @property
-    def is_running(self) -> bool:
-        return self._timer.is_set
-
     def note_heard(self, now_s: float, *, normal_s: float) -> None:
         """`normal_s`: how long nothing may come from here on before something is wrong."""
         self._heard_s = now_s
@@ -48,8 +44,10 @@ class SilenceWatch:
 
     def _look(self) -> None:
         now_s = self._loop.time()
-        if now_s >= self._heard_s + self._repeat_after_s - ROUNDING_S:
+        is_silent = now_s >= self._heard_s + self._repeat_after_s - ROUNDING_S
+        if is_silent:
             self._heard_s = now_s
             self._repeat_after_s = min(2 * self._repeat_after_s, MAX_REPEAT_S)
-            self._on_silence()
         self._wait()
+        if is_silent:
+            self._on_silence()  # last, for it may stop us

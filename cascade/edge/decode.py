@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..decoding import cut, is_nearly_as_good
+from ..decoding import common_prefix, cut, is_nearly_as_good
 from ..errors import EngineError
 from ..models.base import Feed
-from ..wire.text import HashedText, common_prefix
+from ..wire.text import HashedText
 from .hints import HintBuffer
 from .interface import Committed, DecodeRequest
 from .keeping import Decided, decide

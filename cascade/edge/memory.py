@@ -16,9 +16,9 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from ..decoding import common_prefix
 from ..errors import MemoryExceeded
 from ..models.base import TokenSequence
-from ..wire.text import common_prefix
 from .interface import EngineStats
 
 __all__ = ["KVMemory", "Room", "TextCache"]

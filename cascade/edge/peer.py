@@ -114,13 +114,9 @@ class Peer:
         self._said_unknown[alias] = (generation, now_s)  # an alias is a byte, so this is bounded
         return True
 
-    def hush(self, session: Session) -> None:
-        """It has nothing to say any more; its alias still wards off what comes late."""
-        self._ready.pop(session, None)
-
     def forget(self, session: Session) -> None:
         """It is another link's now, or nobody's."""
-        self.hush(session)
+        self._ready.pop(session, None)
         if self.sessions.get(session.alias) is session:
             del self.sessions[session.alias]
 

@@ -36,6 +36,7 @@ from .engine import BatchEngine
 from .health import Health, judge
 from .interface import Engine
 from .peer import Authenticator, Peer
+from .quota import Quota
 from .sessions import Sessions
 from .settings import EdgeSettings
 from .verify import Verdict, Verifier, VerifyRequest
@@ -233,7 +234,7 @@ class EdgeServer:
             text = "a link belongs to one identity; open another one"
             peer.refuse(Error(code=ErrorCode.UNAUTHORIZED, text=text))
             return
-        peer.tell(self._welcome())
+        peer.tell(self._welcome(peer.account.quota))
 
     def _why_not_welcome(
         self, identity: str, hello: Hello, authenticate: Authenticator | None
@@ -266,7 +267,7 @@ class EdgeServer:
             return Error(code=ErrorCode.LIMIT, text=text, retry_after_ms=retry_ms)
         return None
 
-    def _welcome(self) -> Welcome:
+    def _welcome(self, quota: Quota) -> Welcome:
         model, settings = self.engine.served, self.settings
         return Welcome(
             version=PROTOCOL_VERSION,
@@ -276,7 +277,7 @@ class EdgeServer:
             vocab_size=model.vocab_size,
             numerics=model.numerics,
             limits=Limits(
-                max_sessions=settings.max_sessions,
+                max_sessions=min(settings.max_sessions, quota.max_sessions),
                 run_ahead=settings.run_ahead,
                 context_length=model.context_length,
                 max_message_bytes=settings.max_message_bytes,

@@ -282,9 +282,6 @@ class Sessions:
 
     def close(self, session: Session, reason: str) -> None:
         """Leave a tombstone, so that a late duplicate of its OPEN does not bring it back."""
-        peer = self._peers.get(session)
-        if peer is not None:
-            peer.hush(session)
         if session.text is not None:
             account = self._accounts.of(session.identity, self._now_s())
             self._engine.close(session.text)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from time import process_time
 
 __all__ = ["Energy", "EnergyMeter"]
 
@@ -37,7 +37,7 @@ class EnergyMeter:
     def start(self) -> None:
         """Count from now on."""
         self._before = self._values()
-        self._cpu_before_s = _cpu_s()
+        self._cpu_before_s = process_time()
 
     def read(self) -> Energy:
         """Since the start."""
@@ -51,7 +51,7 @@ class EnergyMeter:
                 if before is not None and after is not None
             )
             return Energy(joules=micro / 1e6, is_measured=True)
-        return Energy(joules=self._watts * (_cpu_s() - self._cpu_before_s), is_measured=False)
+        return Energy(joules=self._watts * (process_time() - self._cpu_before_s), is_measured=False)
 
     def _values(self) -> list[int | None]:
         return [_read(folder / "energy_uj") for folder in self._counters]
@@ -62,9 +62,3 @@ def _read(path: Path) -> int | None:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-
-
-def _cpu_s() -> float:
-    """Processor time of this process, all its threads together."""
-    times = os.times()
-    return times.user + times.system

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..decoding import common_prefix
 from ..decoding.sampler import as_numpy
 from ..errors import ContextExceeded, ModelError
 from .base import Feed, LanguageModel, TokenSequence
@@ -129,7 +130,7 @@ class ForeignSequence:
     def roll_on(self) -> list[int]:
         """Cut the cache to what it shares with the text; the draft tokens to be fed, one at least, if any."""
         ids, fed = self.text.draft_ids(), self._fed[: self.cache.length]
-        shared = min(_num_shared(ids, fed), max(0, len(ids) - 1))
+        shared = min(common_prefix(ids, fed), max(0, len(ids) - 1))
         self.cache.truncate(shared)
         self._fed = ids
         return ids[shared:]
@@ -145,15 +146,3 @@ class ForeignSequence:
 
     def release(self) -> None:
         self.cache.release()
-
-
-def _num_shared(ids: list[int], fed: list[int]) -> int:
-    """Length of the common prefix; by halves, as lists compare fast and are nearly equal."""
-    low, high = 0, min(len(ids), len(fed))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if ids[low:middle] == fed[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

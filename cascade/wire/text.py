@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from .hashing import HASH_START, extend, fold
 
-__all__ = ["HashedText", "common_prefix"]
+__all__ = ["HashedText"]
 
 
 class HashedText:
@@ -41,16 +41,3 @@ class HashedText:
     def state_before(self, position: int) -> int:
         """All 32 bits of it, as what is kept carries it."""
         return self._states[position]
-
-
-def common_prefix(left: list[int], right: list[int] | tuple[int, ...]) -> int:
-    """How many leading tokens two texts share; by halves, for slices compare fast."""
-    right = list(right)
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

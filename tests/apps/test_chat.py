@@ -9,7 +9,10 @@ import json
 import os
 import pty
 import sys
+import termios
+import tty
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from rich.console import Console
 
 from cascade import Device, EdgeServer
 from cascade.apps.chat.conversation import Conversation
+from cascade.apps.chat.lines import terminal_kept
 from cascade.apps.chat.orders import HELP, is_order, obey
 from cascade.apps.chat.screens import JsonScreen, PlainScreen, Screen
 from cascade.apps.chat.settings import ChatSettings
@@ -214,7 +218,7 @@ async def test_ctrl_c_stops_the_answer_and_the_next_one_leaves() -> None:
 @in_virtual_time
 async def test_without_an_edge_a_pipe_gives_up_and_a_person_may_wait() -> None:
     async with house(has_edge=False) as device:
-        with pytest.raises(LinkError, match="within 10 s"):
+        with pytest.raises(LinkError, match=r"within 10 s \(.*nowhere"):
             await conversation(device, ["Hello"], PlainScreen()).run()
         output = io.StringIO()
         screen = TerminalScreen(Console(file=output, force_terminal=True, width=100))
@@ -286,6 +290,26 @@ OWN_THE_TERMINAL = (
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 """Then Ctrl-C that is typed there reaches the program."""
+
+
+def test_a_terminal_is_put_back_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "wb", buffering=0), os.fdopen(theirs) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        before = termios.tcgetattr(terminal)
+        with terminal_kept():
+            tty.setraw(terminal)
+            assert termios.tcgetattr(terminal) != before
+        assert termios.tcgetattr(terminal) == before
+
+
+def test_what_is_no_terminal_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.touch()
+    with path.open() as lines:
+        monkeypatch.setattr("sys.stdin", lines)
+        with terminal_kept():
+            pass
 
 
 async def test_a_person_at_a_terminal() -> None:

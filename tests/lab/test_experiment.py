@@ -573,6 +573,22 @@ def test_pictures_that_cannot_be_drawn_say_why(mapped: Path) -> None:
             draw(from_mapping(FigureSettings, tomllib.loads(text)), runs)
 
 
+@pytest.mark.parametrize("kind", ["heat", "winners"])
+@pytest.mark.parametrize("only", [{"policy.name": "cloud"}, {}])
+def test_a_map_with_holes_is_not_drawn(kind: str, only: dict[str, str], mapped: Path) -> None:
+    corner = {"link.rtt_ms": 300, "models.agreement": 0.9, **only}
+    runs = [
+        run
+        for run in Store(mapped).runs()
+        if any(run.settings[name] != value for name, value in corner.items())
+    ]
+    text = f'kind = "{kind}"\nx = "link.rtt_ms"\ny = "models.agreement"\n'
+    if kind == "heat":
+        text += 'of = "adaptive, latency"\nagainst = "cloud"\n'
+    with pytest.raises(SettingsError, match="every policy at every place"):
+        draw(from_mapping(FigureSettings, tomllib.loads(text)), runs)
+
+
 def test_real_time_runs_over_real_sockets() -> None:
     models = ModelSettings(pass_ms=5, draft_step_ms=1)
     outcome = run_trial(Point(models=models, load=LoadSettings(tokens=20)), 1, clock="real")

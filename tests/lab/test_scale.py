@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from cascade.apps.lab_fluid import ask
 from cascade.errors import SettingsError
@@ -14,7 +15,7 @@ from cascade.lab.bench import scale
 from cascade.lab.bench._campaign import Work
 from cascade.lab.curves import check_curve, on_curve
 from cascade.lab.experiment.campaign import run_campaign
-from cascade.lab.experiment.capacity import devices_held
+from cascade.lab.experiment.capacity import devices_held, draw_capacity
 from cascade.lab.experiment.checking import check_folder
 from cascade.lab.experiment.crowd import crowd_of
 from cascade.lab.experiment.effort import Effort
@@ -170,6 +171,12 @@ def test_a_capacity_curve_is_drawn_with_the_model_beside_it(tmp_path: Path) -> N
     assert "devices held" in page
     assert "fluid model" in page
     groups = grouped(Store(tmp_path / "out").runs())
+    clouds = [group for group in groups if group.settings["policy.label"] == "cloud"]
+    axes = Figure().subplots()
+    style = {"marker": "o", "color": "black", "markersize": 3}
+    draw_capacity(axes, "ms_per_token", [("cloud", clouds)], [style])
+    held, points = axes.lines[:2]
+    assert max(held.get_xdata()) < max(points.get_xdata()), "to where the runs go, and no farther"
     crowd = crowd_of(groups[-1].settings)
     assert crowd.has_hints
     assert crowd.rtt_s == 0.02

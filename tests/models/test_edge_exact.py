@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from cascade.decoding import Sampling, pick
+from cascade.decoding import Sampling, common_prefix, pick
 from cascade.edge import BatchEngine, EdgeSettings
 from cascade.edge.interface import Committed, DecodeRequest
 from cascade.errors import EngineError
@@ -15,7 +15,7 @@ from cascade.models import bundled
 from cascade.models.base import Feed
 from cascade.models.huggingface import HuggingFaceModel
 from cascade.models.runner import ThreadRunner
-from cascade.wire.text import HashedText, common_prefix
+from cascade.wire.text import HashedText
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -93,6 +93,13 @@ def test_the_bandwidth_shows_in_what_long_messages_take_longer(bytes_per_s: floa
     assert estimator.bytes_per_s == pytest.approx(bytes_per_s, rel=0.15)
 
 
+def test_a_few_round_trips_show_it_where_sizes_explain_all_there_is() -> None:
+    estimator = BandwidthEstimator()
+    for num_bytes in (1500, 25, 1500, 25):
+        estimator.add(num_bytes, 0.05 + num_bytes / 2000)
+    assert estimator.bytes_per_s == pytest.approx(2000)
+
+
 @pytest.mark.parametrize("sizes", [(30,), (10, 20, 30), (20, 40)])
 def test_where_nothing_long_is_sent_the_bandwidth_does_not_show(sizes: tuple[int, ...]) -> None:
     dice = random.Random(4)

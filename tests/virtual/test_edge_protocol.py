@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cascade.edge import Quota, State
 from cascade.errors import LinkClosed, ModelError
 from cascade.models.base import Feed
 from cascade.testing import MemoryListener, SyntheticTarget
@@ -71,15 +72,18 @@ async def test_a_hello_is_refused(fields: dict[str, Any], code: ErrorCode, names
             await talker.link.receive()
 
 
+@pytest.mark.parametrize("quota", [2, 64])
 @in_virtual_time
-async def test_the_welcome_says_the_limits() -> None:
+async def test_the_welcome_says_the_limits(quota: int) -> None:
+    """Of this device's sessions, that is: whichever limit is reached first."""
     listener = MemoryListener()
-    async with edge_for(listener, max_sessions=3, run_ahead=17, max_message_bytes=1 << 15):
+    own = Quota(max_sessions=quota)
+    async with edge_for(listener, quota=own, max_sessions=3, run_ahead=17, max_message_bytes=1 << 15):
         talker = Talker(await listener.dial())
         await talker.say(greeting(model=TARGET.numerics))
         welcome = await talker.hear(Welcome)
         assert welcome.numerics == TARGET.numerics
-        assert welcome.limits.max_sessions == 3
+        assert welcome.limits.max_sessions == min(quota, 3)
         assert welcome.limits.run_ahead == 17
         assert welcome.limits.context_length == TARGET.context_length
         assert welcome.limits.max_message_bytes == 1 << 15
@@ -218,6 +222,19 @@ async def test_a_duplicate_open_is_answered_again_and_changes_nothing() -> None:
 
 
 @in_virtual_time
+async def test_the_same_open_again_is_answered_again() -> None:
+    """Our answer may be lost."""
+    listener = MemoryListener()
+    async with edge_for(listener, run_ahead=1), talk_to(listener) as talker:
+        await talker.say(opening())
+        await talker.hear_text(1)
+        await talker.hear_all(for_s=1)
+        await talker.say(opening())
+        answer = await talker.hear(Commit)
+        assert (answer.generation, answer.position, answer.tokens) == (1, LONG + 1, ())
+
+
+@in_virtual_time
 async def test_an_overtaken_open_is_ignored() -> None:
     listener = MemoryListener()
     async with edge_for(listener), talk_to(listener) as talker:
@@ -328,6 +345,46 @@ async def test_tombstones_are_forgotten() -> None:
         await talker.say(opening())
         assert await talker.hear_text(5) == ANSWER[:5]
         assert edge.num_sessions == 1
+
+
+@in_virtual_time
+async def test_a_tombstone_stays_for_a_lease() -> None:
+    listener = MemoryListener()
+    async with edge_for(listener, lease_s=4), talk_to(listener) as talker:
+        await talker.say(opening(), Close(alias=0, generation=1, known=LONG))
+        await asyncio.sleep(6)
+        await talker.hear_all(for_s=0)
+        await talker.say(opening())
+        assert (await talker.hear(Error)).code is ErrorCode.CLOSED
+
+
+@in_virtual_time
+async def test_tombstones_are_bounded() -> None:
+    """Whoever opens and closes for ever loses the oldest of them early."""
+    listener = MemoryListener()
+    async with edge_for(listener, max_sessions=2), talk_to(listener) as talker:
+        for number in range(12):
+            await talker.say(
+                opening(session=b"%d" % number, alias=number), Close(alias=number, generation=1, known=LONG)
+            )
+        await talker.hear_all(for_s=1)
+        await talker.say(opening(session=b"11", alias=11, generation=2))
+        assert (await talker.hear(Error)).code is ErrorCode.CLOSED
+        await talker.say(opening(session=b"0", alias=0, generation=2))
+        assert await talker.hear_text(5) == ANSWER[:5]
+
+
+@in_virtual_time
+async def test_a_tombstone_that_is_forgotten_does_not_take_its_alias_along() -> None:
+    listener = MemoryListener()
+    async with edge_for(listener, lease_s=4, run_ahead=8), talk_to(listener) as talker:
+        await talker.say(opening())
+        await talker.hear_text(2)
+        await talker.say(opening(session=b"next", generation=2))
+        for _ in range(12):
+            await asyncio.sleep(1)
+            await talker.say(hint(PROMPT, known=LONG, generation=2))
+        assert not [message for message in await talker.hear_all(for_s=1) if isinstance(message, Error)]
 
 
 @in_virtual_time
@@ -448,6 +505,17 @@ async def test_patience_waits_for_hints_and_no_longer() -> None:
 
 
 @in_virtual_time
+async def test_an_edge_that_waits_for_hints_is_well() -> None:
+    listener = MemoryListener()
+    async with edge_for(listener, max_wait_s=0.5) as edge, talk_to(listener) as talker:
+        await talker.say(opening(patience_s=1000))
+        await talker.hear_text(1)
+        for _ in range(5):
+            await asyncio.sleep(1)
+            assert edge.health().state is State.OK
+
+
+@in_virtual_time
 async def test_a_new_wish_for_patience_counts_at_once() -> None:
     listener = MemoryListener()
     loop = asyncio.get_running_loop()
@@ -518,6 +586,16 @@ async def test_a_gap_is_repeated_and_so_are_tails_for_a_while() -> None:
         await asyncio.sleep(3 * PASS_S)
         assert max(m.position for m in await talker.hear_all(for_s=5) if isinstance(m, Commit)) > LONG + 10
         assert edge.engine.stats.num_passes == 40
+
+
+@in_virtual_time
+async def test_the_prompt_is_never_repeated() -> None:
+    listener = MemoryListener()
+    async with edge_for(listener), talk_to(listener) as talker:
+        await talker.say(opening())
+        await talker.hear_all(for_s=2)
+        await talker.say(hint(PROMPT, known=0, position=LONG))
+        assert (await talker.hear(Commit)).position == LONG
 
 
 @in_virtual_time

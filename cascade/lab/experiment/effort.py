@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from time import process_time
 
 __all__ = ["Effort"]
 
@@ -26,12 +27,11 @@ class Effort:
     @classmethod
     def so_far(cls) -> Effort:
         """Of this process; of its loop, if one runs."""
-        times = os.times()
         try:
             num_events = getattr(asyncio.get_running_loop(), "num_events", 0)
         except RuntimeError:
             num_events = 0
-        return cls(num_events=num_events, cpu_s=times.user + times.system, peak_bytes=_peak_bytes())
+        return cls(num_events=num_events, cpu_s=process_time(), peak_bytes=_peak_bytes())
 
     @classmethod
     def of_all(cls, parts: Iterable[Effort]) -> Effort:

@@ -97,7 +97,8 @@ class _Grid:
             place = (self.rows.index(group.settings[self._y]), self.columns.index(group.settings[self._x]))
             cost = group.figure("ms_per_token").mean
             self._cells.setdefault(place, {})[group.settings[self._by]] = cost
-        if len({tuple(cell) for cell in self._cells.values()}) > 1:
+        has_holes = len(self._cells) < len(self.rows) * len(self.columns)
+        if has_holes or len({tuple(cell) for cell in self._cells.values()}) > 1:
             raise SettingsError("figure", "a map needs every policy at every place; narrow it by `where`")
 
     @property

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.decoding import Sampling, agreed_prefix, lenient_prefix, pick_rows, probabilities, scores
+from cascade.decoding import Sampling, common_prefix, lenient_prefix, pick_rows, probabilities, scores
 from cascade.errors import SettingsError
 
 tokens = st.lists(st.integers(0, 2), max_size=8)
 
 
 @given(tokens, tokens)
-def test_the_agreed_prefix_is_the_longest_common_one(hints: list[int], picks: list[int]) -> None:
-    count = agreed_prefix(hints, picks)
+def test_the_common_prefix_is_the_longest(hints: list[int], picks: list[int]) -> None:
+    count = common_prefix(hints, picks)
     assert hints[:count] == picks[:count]
     assert count == min(len(hints), len(picks)) or hints[count] != picks[count]
 
@@ -30,7 +30,7 @@ def test_alpha_0_is_lossless_even_for_ties(temperature: float) -> None:
         rows = rng.integers(0, 3, (6, 5)).astype(np.float32)  # ties everywhere
         picks = pick_rows(rows, [sampling] * 6, range(6)).tolist()
         hints = [own if rng.random() < 0.7 else int(rng.integers(5)) for own in picks]
-        assert lenient_prefix(hints, picks, rows, sampling, 0, alpha=0.0) == agreed_prefix(hints, picks)
+        assert lenient_prefix(hints, picks, rows, sampling, 0, alpha=0.0) == common_prefix(hints, picks)
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9])
@@ -70,7 +70,7 @@ def test_more_alpha_keeps_no_fewer(seed: int, one: float, other: float, temperat
     less, more = (
         lenient_prefix(hints, picks, rows, sampling, 0, alpha=alpha) for alpha in sorted((one, other))
     )
-    assert agreed_prefix(hints, picks) <= less <= more
+    assert common_prefix(hints, picks) <= less <= more
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.0, math.nan])

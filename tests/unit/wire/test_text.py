@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.wire.hashing import HASH_START, extend, fold
-from cascade.wire.text import HashedText, common_prefix
+from cascade.wire.text import HashedText
 
 from .wire_samples import examples
 
@@ -31,9 +31,3 @@ def test_hashes_follow_the_tokens(first: list[int], length: int, then: list[int]
     assert len(text) == len(expected)
     for position in range(len(expected) + 1):
         assert text.hash_before(position) == hash_of(expected[:position])
-
-
-def test_common_prefix() -> None:
-    assert common_prefix([], (1,)) == 0
-    assert common_prefix([1, 2, 3], (1, 2)) == 2
-    assert common_prefix([1, 2, 3], [1, 5, 3]) == 1
