@@ -13,9 +13,10 @@ from typing import Any
 
 from ..edge import Engine
 from ..edge.replicas import RaySettings, ReplicaSettings
+from ..errors import SettingsError
 from ..links.listening import check_port
 from .serving import ServeOptions, Serving
-from .serving.engines import EngineRecipe
+from .serving.engines import EngineRecipe, VllmRecipe
 from .signals import ENDING, on_signals
 
 __all__ = ["main"]
@@ -32,7 +33,7 @@ Opening = contextlib.AbstractAsyncContextManager[Engine, bool | None]
 
 
 def main(
-    recipe: EngineRecipe,
+    recipe: EngineRecipe | VllmRecipe,
     options: ServeOptions,
     *,
     ray: RaySettings | None = None,
@@ -45,8 +46,12 @@ def main(
     check_port(options.host, options.port)  # loading may take a minute: say at once that it is in vain
     if options.is_open and not options.host.startswith(LOOPBACK):
         log.warning("whoever reaches %s may use this edge; --tokens FILE lets in whom you know", options.host)
-    if ray is None:
-        opening: Opening = contextlib.nullcontext(recipe())
+    if isinstance(recipe, VllmRecipe):
+        if ray is not None:
+            raise SettingsError("ray", "replicas run our own engine; vLLM spreads over devices by --vllm ...")
+        opening: Opening = recipe.opened()
+    elif ray is None:
+        opening = contextlib.nullcontext(recipe())
     else:
         opening = _on_ray(recipe, ray, replicas or ReplicaSettings())
     return asyncio.run(_serve_over(opening, options, json_output=json_output))

@@ -61,6 +61,16 @@ def serve(
     threads: Annotated[
         int, typer.Option(min=0, help="Threads to compute with; 0 tries what is fastest.")
     ] = 0,
+    engine: Annotated[
+        str, typer.Option(help="What decodes: 'torch', ours, or 'vllm', which is installed apart.")
+    ] = "torch",
+    vllm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="With --engine vllm, an argument of its own, as max_model_len=8192; may be repeated.",
+        ),
+    ] = None,
     ray: Annotated[
         str,
         typer.Option(
@@ -91,8 +101,8 @@ def serve(
     from ..errors import SettingsError
     from ..links.urls import account_in
     from .serve import main
-    from .serving.engines import EngineRecipe
-    from .serving.options import ServeOptions, parse_address, read_config
+    from .serving.engines import recipe_for
+    from .serving.options import ServeOptions, parse_address, parse_arguments, read_config
 
     host, port = parse_address(http)
     options = ServeOptions(
@@ -110,7 +120,15 @@ def serve(
     )
     if replicas > 1 and not ray:
         raise SettingsError("replicas", "several engines need --ray, for example --ray local")
-    recipe = EngineRecipe(ref=model, dtype=dtype, exact=exact, num_threads=threads or None, edge=options.edge)
+    recipe = recipe_for(
+        engine,
+        ref=model,
+        dtype=dtype,
+        exact=exact,
+        num_threads=threads or None,
+        edge=options.edge,
+        arguments=parse_arguments(vllm or []),
+    )
     code = main(
         recipe,
         options,

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,17 +53,28 @@ def competitor(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def real_edge(model: str, dtype: str, core: int) -> Iterator[str]:
-    """The address of an edge's link. It keeps nothing of a text that is over: each begins afresh."""
+def real_edge(
+    model: str, dtype: str, core: int | None, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """The address of an edge's link. It keeps nothing of a text that is over: each begins afresh.
+
+    `options` are more of those of `cascade serve`. Without a core it keeps to none by itself.
+    """
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "edge.toml"
         config.write_text("keep_kv_s = 0\n", encoding="utf-8")
-        options = ["--model", model, "--dtype", dtype, "--threads", "1", "--http", "127.0.0.1:0", "--json"]
-        options += ["--config", str(config), "--drain-seconds", "0"]
-        command = [sys.executable, "-m", "cascade.cli", "serve", *options]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-            # Before it has other threads: those that it makes stay on the core of the first.
-            os.sched_setaffinity(process.pid, {core})
+        plain = ["--model", model, "--dtype", dtype, "--threads", "1", "--http", "127.0.0.1:0", "--json"]
+        plain += ["--config", str(config), "--drain-seconds", "0"]
+        command = [sys.executable, "-m", "cascade.cli", "serve", *plain, *options]
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | dict(environment or {}),
+        ) as process:
+            if core is not None:
+                # Before it has other threads: those that it makes stay on the core of the first.
+                os.sched_setaffinity(process.pid, {core})
             try:
                 assert process.stdout is not None
                 line = process.stdout.readline()

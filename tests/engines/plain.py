@@ -9,8 +9,7 @@ from cascade.decoding import log_probability, pick
 from cascade.edge import EngineStats, Text
 from cascade.edge.interface import Committed, DecodeRequest, Served
 from cascade.errors import EngineError
-from cascade.models.base import Feed
-from cascade.testing import SyntheticTarget
+from cascade.models.base import Feed, LanguageModel
 from cascade.wire import Feature
 from cascade.wire.text import HashedText
 
@@ -78,9 +77,7 @@ class PlainText:
 class PlainEngine:
     """Reads every text anew for every token."""
 
-    def __init__(
-        self, target: SyntheticTarget, *, run_ahead: int = 256, lacks: Feature = Feature.NONE
-    ) -> None:
+    def __init__(self, target: LanguageModel, *, run_ahead: int = 256, lacks: Feature = Feature.NONE) -> None:
         self.served = Served(
             vocab_size=target.vocab_size,
             vocab_fingerprint=target.vocab_fingerprint,

@@ -99,6 +99,8 @@ def _refused(error: RefusedError) -> ApiError:
     match error.code:
         case "context":
             return bad_request("messages", error.text, "context_length_exceeded")
+        case "limit" if error.retry_after_s is None:
+            return bad_request(None, error.text, "not_served")  # nor would it be if it were asked for again
         case "limit":
             status = HTTPStatus.TOO_MANY_REQUESTS
             return ApiError(

@@ -195,6 +195,7 @@ class Gateway:
             policy=ask.policy,
             quality=ask.quality,
             logprobs=ask.has_logprobs,
+            any_noise=ask.seed is None,  # who names no seed does not ask for the same text again
         )
 
     def _model_object(self) -> dict[str, Any]:

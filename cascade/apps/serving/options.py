@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from ...errors import SettingsError
 from ...settings import check_int, check_number, from_mapping
 from .tokens import read_toml
 
-__all__ = ["ServeOptions", "parse_address", "read_config"]
+__all__ = ["ServeOptions", "parse_address", "parse_arguments", "read_config"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,22 @@ def parse_address(address: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise SettingsError("http", f"must be HOST:PORT, such as 127.0.0.1:8080, not {address[:64]!r}")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def parse_arguments(arguments: Iterable[str]) -> dict[str, Any]:
+    """NAME=VALUE of each; values as TOML writes them, anything else is text."""
+    parsed: dict[str, Any] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise SettingsError(
+                "vllm", f"must be NAME=VALUE, such as max_model_len=8192, not {argument[:64]!r}"
+            )
+        try:
+            parsed[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed[name] = value
+    return parsed
 
 
 def read_config(path: Path) -> EdgeSettings:

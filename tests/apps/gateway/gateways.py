@@ -13,7 +13,7 @@ from cascade.apps.gateway import Gateway, GatewayOptions
 from cascade.apps.gateway.shaping import ShapedLink
 from cascade.apps.serving import ServeOptions, Serving
 from cascade.device import Device
-from cascade.edge import BatchEngine
+from cascade.edge import BatchEngine, Engine
 from cascade.links.base import Dialer
 from cascade.links.websocket import WebSocketDialer
 from cascade.models.echo import EchoModel
@@ -44,10 +44,11 @@ async def gateway(
     slip: float = 0.2,
     keys: Sequence[str] = (),
     shaped: ShapedLink | None = None,
+    engine: Engine | None = None,
     **options: Any,
 ) -> AsyncIterator[Place]:
     """An echo for a target, and one that slips for a draft."""
-    engine = BatchEngine(EchoModel(), PacedRunner(lambda rows: pass_s))
+    engine = engine or BatchEngine(EchoModel(), PacedRunner(lambda rows: pass_s))
     async with Serving(engine, ServeOptions(port=0)) as edge:
         dialer: Dialer = WebSocketDialer(edge.link_url)
         if shaped is not None:

@@ -18,6 +18,9 @@ from cascade.apps.gateway.access import read_keys
 from cascade.apps.gateway.shaping import ShapedLink
 from cascade.errors import LinkUnavailable, SettingsError
 from cascade.links.profiles import load_profile
+from cascade.models.echo import EchoModel
+from cascade.wire import Feature
+from tests.engines.plain import PlainEngine
 from tests.serving.servers import until
 
 from .gateways import HELLO, SAID, gateway, gateway_without_edge, get, post
@@ -50,6 +53,20 @@ async def test_nonsense_is_answered_in_openais_shape() -> None:
         )
         assert error_of(await post(place.url + "/v1/embeddings", {})) == (404, "not_found")
         assert error_of(await post(place.url + "/v1/models", {})) == (405, "method_not_allowed")
+
+
+async def test_who_names_no_seed_does_not_demand_shared_noise() -> None:
+    engine = PlainEngine(EchoModel(), lacks=Feature.SHARED_NOISE | Feature.LOGPROBS)
+    async with gateway(engine=engine) as place:
+        warm = {"messages": HELLO, "temperature": 0.01}
+        status, said, _ = await post(place.url + CHAT, warm)
+        assert (status, said["choices"][0]["message"]["content"]) == (200, SAID)
+        seeded = await post(place.url + CHAT, warm | {"seed": 3})
+        assert error_of(seeded) == (400, "not_served")
+        assert "shared noise" in seeded[1]["error"]["message"]
+        assert "Retry-After" not in seeded[2]
+        assert (await post(place.url + CHAT, ASK | {"seed": 3}))[0] == 200
+        assert error_of(await post(place.url + CHAT, ASK | {"logprobs": True})) == (400, "not_served")
 
 
 async def test_a_bug_of_ours_shows_no_prompt(caplog: pytest.LogCaptureFixture) -> None:
