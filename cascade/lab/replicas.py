@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import statistics
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,56 +155,53 @@ async def endure(ordeal: Ordeal) -> Toll:
     ):
         crowd = _Crowd(engine, ordeal)
         crowd.fill()
+        killer = _Killer(engine, workers, nodes, crowd)
         for number in range(1, ordeal.num_kills + 1):
             await asyncio.sleep(dice.uniform(1.2, 1.2 + 4 * ordeal.pass_s))
             crowd.toll.jain.append(_jain([len(replica.running) for replica in engine.replicas]))
-            await _kill(number, ordeal, engine, workers, nodes, crowd, dice)
+            victim = dice.randrange(ordeal.num_replicas)
+            what = await killer.kill(victim, takes_node=number % ordeal.node_every == 0)
+            say(f"kill {number}/{ordeal.num_kills}: {what}")
         await crowd.finish()
         return crowd.toll
 
 
-async def _kill(
-    number: int,
-    ordeal: Ordeal,
-    engine: ReplicatedEngine,
-    workers: RayWorkers,
-    nodes: _Nodes,
-    crowd: _Crowd,
-    dice: random.Random,
-) -> None:
-    """One actor or one node, while texts are in mid-stream; back when all is as before."""
-    loop = asyncio.get_running_loop()
-    places = [await worker.actor.where.remote() for worker in workers.workers]
-    node, pid = places[dice.randrange(len(places))]
-    takes_node = number % ordeal.node_every == 0
-    victims = [
-        at for at, place in enumerate(places) if place == (node, pid) or (takes_node and place[0] == node)
-    ]
-    lives = {at: engine.replicas[at].num_lives for at in victims}
-    hit = [text for at in victims for text in engine.replicas[at].running]
-    killed_s = loop.time()
-    crowd.watch_pauses(hit)
-    if takes_node:
-        crowd.toll.num_nodes_killed += 1
-        await nodes.kill(node)
-    else:
-        crowd.toll.num_actors_killed += 1
-        os.kill(pid, signal.SIGKILL)
-    await _until(lambda: not crowd.waits_for)
-    if takes_node:
-        nodes.add()
-    await _until(
-        lambda: (
-            all(engine.replicas[at].num_lives > lives[at] for at in victims)
-            and all(replica.is_up for replica in engine.replicas)
-        )
-    )
-    crowd.toll.recovery_s.append(loop.time() - killed_s)
-    kind = "a node" if takes_node else "an actor"
-    say(
-        f"kill {number}/{ordeal.num_kills}: {kind}, {len(hit)} texts moved, "
-        f"longest pause {max(crowd.toll.pauses_s[-len(hit) :], default=0.0) * 1000:.0f} ms"
-    )
+class _Killer:
+    """Kills in mid-stream, and waits until all is as before."""
+
+    def __init__(self, engine: ReplicatedEngine, workers: RayWorkers, nodes: _Nodes, crowd: _Crowd) -> None:
+        self._engine = engine
+        self._workers = workers
+        self._nodes = nodes
+        self._crowd = crowd
+
+    async def kill(self, victim: int, *, takes_node: bool) -> str:
+        """The replica of this number, or the node it is on, with all that is there. Says what it came to."""
+        toll, replicas = self._crowd.toll, self._engine.replicas
+        places = [await worker.actor.where.remote() for worker in self._workers.workers]
+        node, pid = places[victim]
+        reached = [at == victim or (takes_node and place[0] == node) for at, place in enumerate(places)]
+        hit = [replica for replica, is_hit in zip(replicas, reached, strict=True) if is_hit]
+        lives = [replica.num_lives for replica in hit]
+        num_texts = self._crowd.watch_pauses(hit)
+        num_before = len(toll.pauses_s)
+        killed_s = asyncio.get_running_loop().time()
+        if takes_node:
+            toll.num_nodes_killed += 1
+            await self._nodes.kill(node)
+        else:
+            toll.num_actors_killed += 1
+            os.kill(pid, signal.SIGKILL)
+        await _until(lambda: not self._crowd.waits_for)
+        longest_s = max(toll.pauses_s[num_before:], default=0.0)
+        if takes_node:
+            self._nodes.add()
+        await _until(lambda: all(replica.num_lives > life for replica, life in zip(hit, lives, strict=True)))
+        async with asyncio.timeout(WITHIN_S):
+            await self._engine.all_up()
+        toll.recovery_s.append(asyncio.get_running_loop().time() - killed_s)
+        kind = "a node" if takes_node else "an actor"
+        return f"{kind}, {num_texts} texts went on elsewhere after at most {longest_s * 1000:.0f} ms"
 
 
 class _Nodes:
@@ -303,8 +300,11 @@ class _Crowd:
             share = dice.uniform(0.3, 1.0)
             self._open(round(self._ordeal.num_tokens * share))
 
-    def watch_pauses(self, texts: Sequence[MirroredText]) -> None:
+    def watch_pauses(self, replicas: Iterable[Replica]) -> int:
+        """Of all texts there; says how many they are."""
+        texts = [text for replica in replicas for text in replica.running]
         self.waits_for = {text: (text.replica, text.id) for text in texts}
+        return len(texts)
 
     async def finish(self) -> None:
         self._is_last = True
