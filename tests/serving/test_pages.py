@@ -10,15 +10,18 @@ from collections.abc import AsyncIterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cascade.apps.serving import Serving
+from cascade.apps.serving import ServeOptions, Serving
 from cascade.device import Policy
 from cascade.edge import BatchEngine
 from cascade.edge.counters import MAX_IDENTITIES, OTHERS, Counters
 from cascade.edge.decode import PlannedStep
+from cascade.edge.replicas import ReplicaSettings, ReplicatedEngine
+from cascade.edge.replicas.local import LocalWorkers
 from cascade.errors import RefusedError
 from cascade.events import Token
+from cascade.models.runner import PacedRunner
 
-from .servers import ask, device_at, get, post, serving
+from .servers import PASS_S, TARGET, ask, device_at, get, post, serving
 
 
 async def metrics(server: Serving) -> dict[str, float]:
@@ -59,6 +62,21 @@ async def test_metrics_tell_what_happened() -> None:
         assert found["bytes_sent_total"] > 0
         assert found["up"] == found["state{ok}"] == 1
         assert found["num_requests_running"] == 0
+
+
+async def test_each_of_several_engines_has_figures_of_its_own() -> None:
+    workers = LocalWorkers(lambda: BatchEngine(TARGET, PacedRunner(lambda rows: PASS_S)))
+    async with ReplicatedEngine.over(workers, ReplicaSettings(num_replicas=2)) as engine:
+        server = await asyncio.to_thread(Serving, engine, ServeOptions(port=0))
+        async with server, device_at(server, agreement=1.0) as device:
+            await asyncio.gather(ask(device), ask(device))
+            found = await metrics(server)
+    for name in ("passes_total", "generation_tokens_total"):
+        ours = [found[f"replica_{name}{{{index}}}"] for index in (0, 1)]
+        assert min(ours) > 0
+        assert sum(ours) == found[name]
+    rest = ("up{0}", "up{1}", "texts_total{0}", "texts_total{1}", "begins_total{0}", "begins_total{1}")
+    assert [found[f"replica_{name}"] for name in rest] == [1] * 6
 
 
 async def test_a_device_that_says_its_name_in_metrics_language_breaks_nothing() -> None:

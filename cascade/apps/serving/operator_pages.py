@@ -10,10 +10,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from ...edge import EdgeServer
+from ...edge.replicas import ReplicatedEngine
 from ...errors import CascadeError
 from .answers import answer, explain
 from .gate import Gate
 from .metrics import EdgeCollector
+from .replica_metrics import ReplicaCollector
 
 __all__ = ["HEALTH_PATH", "METRICS_PATH", "OperatorPages"]
 
@@ -27,6 +29,8 @@ class OperatorPages:
         self._gate = gate
         self._registry = CollectorRegistry()
         self._registry.register(EdgeCollector(edge))
+        if isinstance(edge.engine, ReplicatedEngine):
+            self._registry.register(ReplicaCollector(edge.engine))
 
     async def health(self, _request: web.Request) -> web.Response:
         """Anybody may ask: it says nothing about anybody."""

@@ -26,6 +26,14 @@ INSTALL = "replicas need Ray: pip install 'cascade-edge[edge,ray]'"
 WAITS_S = 30.0
 """A replica that is not there after so long is spoken of: mostly no machine has what it asks for."""
 EXIT_DEAD = 1
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # When an actor is lost Ray waits for the reason, by default for a second, and its texts would wait, too.
+    "RAY_timeout_ms_task_wait_for_death_info": "100",
+}
+"""For Ray in this process, where nothing else was said."""
+MAX_REASON = 160
+"""Characters of what Ray says about a loss."""
 
 
 @contextlib.asynccontextmanager
@@ -181,8 +189,9 @@ def _import_ray() -> Any:
 
 
 def _join(ray: Any, settings: RaySettings) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"configure_logging": False, "log_to_driver": True}
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    options: dict[str, Any] = {"configure_logging": False, "log_to_driver": False}
     if settings.address == LOCAL:
         options |= {"include_dashboard": False, "object_store_memory": settings.object_store_bytes}
     try:
@@ -192,4 +201,4 @@ def _join(ray: Any, settings: RaySettings) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return str(error).strip().partition("\n")[0][:MAX_REASON]
