@@ -53,13 +53,14 @@ def competitor(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def real_edge(model: str, dtype: str, core: int) -> Iterator[str]:
+def real_edge(model: str, dtype: str, core: int, *, is_exact: bool = False) -> Iterator[str]:
     """The address of an edge's link. It keeps nothing of a text that is over: each begins afresh."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "edge.toml"
         config.write_text("keep_kv_s = 0\n", encoding="utf-8")
         options = ["--model", model, "--dtype", dtype, "--threads", "1", "--http", "127.0.0.1:0", "--json"]
         options += ["--config", str(config), "--drain-seconds", "0"]
+        options += ["--exact"] if is_exact else []
         command = [sys.executable, "-m", "cascade.cli", "serve", *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             # Before it has other threads: those that it makes stay on the core of the first.
