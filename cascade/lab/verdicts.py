@@ -67,6 +67,8 @@ class Replay:
     """Not the target's picks; near ties are left out."""
     num_near_ties: int
     """Not its picks now, but for a hair."""
+    widest_near_tie: float
+    """By how much the pick leads at the widest of these."""
     num_strangers: int
     """Wrong, and not kept by the device: the edge itself said them."""
     num_uncertain: int
@@ -104,6 +106,9 @@ def replay(target: LanguageModel, course: Course, runs: Sequence[Run], *, near_t
         verdicts += judge(target, run.prompt, run.sampling, run.tokens)
         is_kept += [source is Source.KEPT for source in run.sources]
     is_wrong = [not each.is_own and -each.lead >= near_tie for each in verdicts]
+    near_ties = [
+        -each.lead for each, wrong in zip(verdicts, is_wrong, strict=True) if not (each.is_own or wrong)
+    ]
     rooms = [
         (1 - course.quality) * count - num_wrong for count, num_wrong in enumerate(accumulate(is_wrong), 1)
     ]
@@ -112,7 +117,8 @@ def replay(target: LanguageModel, course: Course, runs: Sequence[Run], *, near_t
         num_tokens=len(verdicts),
         num_kept=sum(is_kept),
         num_wrong=sum(is_wrong),
-        num_near_ties=sum(not each.is_own for each in verdicts) - sum(is_wrong),
+        num_near_ties=len(near_ties),
+        widest_near_tie=max(near_ties, default=0.0),
         num_strangers=sum(wrong and not kept for wrong, kept in zip(is_wrong, is_kept, strict=True)),
         num_uncertain=sum(
             kept and abs(each.lead) < near_tie for each, kept in zip(verdicts, is_kept, strict=True)

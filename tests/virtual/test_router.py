@@ -142,7 +142,7 @@ def test_what_nobody_audits_goes_where_it_saves_most() -> None:
     cheap = question(balance=10)
     for number in range(24):
         router.learn(Route.CLOUD, dear if number % 2 else cheap, prices, outcome(Usage(waiting_s=2.5)))
-        router.note(dear if number % 6 == 0 else cheap)
+        router.note(dear if number % 6 == 0 else cheap, ALL, prices)
     for number in range(20):  # reading takes its time
         facts = dataclasses.replace(outcome(Usage(waiting_s=2.5)), first_s=0.1 + 2.0 * (number % 2))
         router.learn(Route.CLOUD, dear if number % 2 else cheap, prices, facts)

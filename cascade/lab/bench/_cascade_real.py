@@ -174,6 +174,7 @@ def _row(found: Found) -> dict[str, Any]:
         "wrong_by_replay": replayed.num_wrong,
         "disputed_by_ledger": replayed.books.num_disputed,
         "near_ties": replayed.num_near_ties,
+        "widest_near_tie": round(replayed.widest_near_tie, 3),
         "least_room": round(replayed.least_room, 3),
         "kept_share": round(replayed.num_kept / replayed.num_tokens, 3),
         "at_once_share": round(sum(summary.num_at_once for summary in summaries) / num_tokens, 3),
