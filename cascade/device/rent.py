@@ -1,9 +1,9 @@
 """What a place in the ledger is worth: pure maths.
 
-Ways of answering take places in the ledger, for tokens that are not, or may not be, the target's own picks. An
-account earns only so many of them. So each has a *rent*, what it would save elsewhere, and a way costs what it
-costs and the rent of its places. The rent is the least at which the questions of late, each going the way
-that is best for it, take no more places than are earned: the dual price of that budget.
+Ways of answering take places in the ledger, for tokens that are not, or may not be, the target's own picks.
+An account earns only so many of them. So each has a *rent*, what it would save elsewhere, which is paid on
+top of what a way costs. The rent is the least at which the questions of late, each going the way that is best
+for it, take no more places than there are: the dual price of that budget.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Rent(NamedTuple):
 
 
 def rent_of(questions: Sequence[Sequence[Option]], num_places: float) -> Rent:
-    """`questions`: the ways in which each can be answered; `num_places`: that all of them together may take."""
+    """`questions`: the ways in which each can be answered; `num_places`: for all of them together."""
     steps = sorted(
         {
             (other.cost - one.cost) / (one.num_places - other.num_places)

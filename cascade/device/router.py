@@ -42,7 +42,7 @@ OPTIMISM = 0.15
 CORRECTION_RANGE = 4.0
 NUM_ASKED = 24
 """Questions of late that say what is to come."""
-SPENT_OVER = 1000.0
+SPENT_OVER = 2000.0
 """Tokens over which the ledger's balance is spent."""
 HAIR = 1e-6
 UNKNOWN_S = 5.0
@@ -163,7 +163,7 @@ class Router:
         return any(len({_best(options, price) for options in asked}) > 1 for price in _sides(rent))
 
     def note(self, question: Question, ways: Sequence[Route], prices: Prices) -> None:
-        """Asked, with these ways to go: by such questions it is judged what a place in the ledger is worth."""
+        """Asked, with these ways to go: by such questions it is judged what a place is worth."""
         if self._circumstances(question) is not None:
             self._asked.append(_Asked(question, {way: self._expected(way, question, prices) for way in ways}))
 
@@ -186,12 +186,12 @@ class Router:
         """Of a place in this question's ledger, by the questions of late and what the ledger has now."""
         asked = [each for each in self._asked if each.question.quality == question.quality]
         num_tokens = sum(each.question.num_tokens for each in asked)
-        spent = min(1.0, num_tokens / SPENT_OVER) * max(0.0, question.balance)
+        spent = min(1.0, num_tokens / SPENT_OVER) * question.balance
         questions = [
             [self._option(way, each.question, usage, prices) for way, usage in each.usages.items()]
             for each in asked
         ]
-        return rent_of(questions, (1 - question.quality) * num_tokens + spent)
+        return rent_of(questions, max(0.0, (1 - question.quality) * num_tokens + spent))
 
     def _options(self, question: Question, ways: Sequence[Route], prices: Prices) -> dict[Route, Option]:
         return {
@@ -314,8 +314,9 @@ def _best(options: Mapping[Route, Option], price: float) -> Route:
 
 
 def _sides(rent: Rent) -> tuple[float, float]:
-    """At the rent, and just below."""
-    return rent.price * (1 + HAIR), rent.price * (1 - HAIR)
+    """At the rent, and just below if that is open to some."""
+    at = rent.price * (1 + HAIR)
+    return at, rent.price * (1 - HAIR) if rent.share_below else at
 
 
 class _Line:

@@ -1,8 +1,8 @@
 """An independent replay: is each delivered token the target's own pick, and do an account's books say so?
 
-The target reads an answer once, in one wide pass, and picks at every position under the answer's own noise. Without
-`exact` a pass of another width has slightly other sums, so where two tokens are nearly as good the pick may be
-the other one. Such near ties are counted apart: nobody can say what the edge picked there.
+The target reads an answer once, in one wide pass, and picks at every position under the answer's own noise.
+Without `exact` a pass of another width has slightly other sums, so where two tokens are nearly as good the
+pick may be the other one. Such near ties are counted apart: nobody can say what the edge picked there.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Replay:
 
     @property
     def num_slandered(self) -> int:
-        """Disputed in the books, and the target's own: the promise holds, and the account has less to spend."""
+        """Disputed in the books, and the target's own: the promise holds, and less is left to spend."""
         return max(0, self.books.num_disputed - self.num_wrong - self.num_uncertain)
 
     @property

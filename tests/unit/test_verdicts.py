@@ -1,4 +1,4 @@
-"""The replay that holds what was delivered against the books: it agrees with honest books, and catches others."""
+"""The replay that holds what was delivered against the books: honest ones pass, others are caught."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from cascade.lab.verdicts import judge, replay
 from cascade.links.base import Link
 from cascade.models.runner import PacedRunner, constant_cost
 from cascade.models.synthetic import BetaAgreement
-from cascade.testing import Conditions, EmulatedLink, MemoryListener, SyntheticDraft, SyntheticTarget, run_virtual
+from cascade.testing import (
+    Conditions,
+    EmulatedLink,
+    MemoryListener,
+    SyntheticDraft,
+    SyntheticTarget,
+    run_virtual,
+)
 
 TARGET = SyntheticTarget(seed=4)
 PLACE = Place(rtt_ms=100, temperature=0.8)

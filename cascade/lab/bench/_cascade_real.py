@@ -1,8 +1,9 @@
-"""Cascade mode with the real pair in real time: each promise on an account of its own, and a replay afterwards.
+"""Cascade mode with the real pair in real time: each promise on an account of its own, and a replay after it.
 
-The same prompts plainly, losslessly and at two qualities, in turns; then the target reads every delivered token
-once more, and what it picks is held against the books. An edge in the fastest weight format is what one would
-use. Passes of other widths have other near ties there, so the books are held to the last token at an exact one.
+The same prompts plainly, losslessly and at two qualities, in turns; then the target reads every delivered
+token once more, and what it picks is held against the books. An edge in the fastest weight format is what one
+would use; but passes of other widths have other near ties there. So there is an exact one, too, where the
+books must be right to the last token.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ Answer = TypeVar("Answer")
 def run(*, quick: bool = False, real: bool = False, plot: str | None = None) -> dict[str, Any]:
     """Every must with its bound, and the figures behind it; `plot`: a picture of the curves goes there.
 
-    A quick look has young ledgers, in which there is little to spend: less is kept than in the long run. `real`:
-    the real pair in real time instead.
+    A quick look has young ledgers, in which there is little to spend: less is kept than in the long run.
+    `real`: the real pair in real time instead.
     """
     if real:
         from ._cascade_real import measure
