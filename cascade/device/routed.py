@@ -197,8 +197,7 @@ class RoutedStream(AnswerStream):
 
     async def _choose(self, question: Question) -> Route:
         ways = self._possible()
-        if Route.DEVICE in self._ways:
-            self._router.note(question)
+        self._router.note(question, self._ways, self._prices)
         while ways:
             way = self._router.choose(question, ways, self._prices)
             if way is not Route.DEVICE or await self._secure():
@@ -242,7 +241,14 @@ class RoutedStream(AnswerStream):
             took=took,
             first_s=summary.time_to_first_token_s,
             num_tokens=summary.num_tokens,
-            agreement=inner.agreement if isinstance(inner, Stream) else None,
+            agreement=_agreement(inner, summary),
             said=said,
         )
         self._router.learn(way, question, self._prices, outcome)
+
+
+def _agreement(inner: AnswerStream, summary: Summary) -> float | None:
+    """How often the target picks what the draft does. To its stream a token that was kept agrees, whatever
+    the verdict on it."""
+    chance = inner.agreement if isinstance(inner, Stream) else None
+    return None if chance is None else chance - summary.num_disputed / max(1, summary.num_tokens)

@@ -4,8 +4,8 @@ A small model predicts what each way would take, from what the device has measur
 and from how well the draft is likely to do on this text. What it then took corrects the model, way by way and
 by how hard the text seemed; old corrections are forgotten. The prices turn usage into cost only in the end:
 prices that change are followed at once. A way that was not tried lately is taken to be a little cheaper than
-it seems, so that none is given up for ever. What the draft says alone nobody audits: the ledger affords
-that to a small share of all tokens, so they go to the answers where it saves most.
+it seems, so that none is given up for ever. Places in the ledger, of which an account earns only so many, are
+priced by what they would save on other questions (`rent.py`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from ..measure import Knowledge
 from ..prices import Prices, Usage
-from .escalation import appetite, corrected
+from .escalation import allowance, appetite, corrected
 from .planning import Circumstances, make_plan
+from .rent import Option, Rent, rent_of
 
 __all__ = ["Outcome", "Question", "Route", "Router"]
 
@@ -28,10 +30,10 @@ EASY, HARD = 0.95, 0.45
 """Agreements of a text on which the draft does well, and of one on which it does not."""
 BOUNDS = (0.65, 0.85)
 """Between these kinds of text are told apart for what is learnt."""
-REMEMBERED = 0.85
+REMEMBERED = 0.97
 """Of what was learnt, with every new outcome of a way."""
 LINE_REMEMBERED = 0.95
-FADING = 0.97
+FADING = 0.995
 """And with every outcome of whatever way: links, loads and ledgers change."""
 PRIOR = 2.0
 """Outcomes that the model's own word counts for."""
@@ -40,10 +42,9 @@ OPTIMISM = 0.15
 CORRECTION_RANGE = 4.0
 NUM_ASKED = 24
 """Questions of late that say what is to come."""
-ENOUGH = 0.95
-"""Of the hurdle: texts that seem alike are alike."""
-SPENT_OVER = 300.0
+SPENT_OVER = 2000.0
 """Tokens over which the ledger's balance is spent."""
+HAIR = 1e-6
 UNKNOWN_S = 5.0
 """Waiting for an edge that does not answer."""
 BELIEVED = 0.6
@@ -125,13 +126,22 @@ class _Record:
         return min(max(factor, 1 / CORRECTION_RANGE), CORRECTION_RANGE)
 
 
+class _Asked(NamedTuple):
+    """What each way was expected to take; what that costs, the prices of the day say."""
+
+    question: Question
+    usages: dict[Route, Usage]
+
+
 class Router:
     """One device's: it remembers what its ways took."""
 
     def __init__(self, known: Knowledge) -> None:
         self._known = known
         self._records: dict[tuple[Route, int | None], _Record] = {}
-        self._asked: deque[Question] = deque(maxlen=NUM_ASKED)
+        self._asked: deque[_Asked] = deque(maxlen=NUM_ASKED)
+        self._turn = 0.0
+        """Of the questions that may go the way with more places."""
         self._first_s = _Line()
         """Of an edge, by the prompt's length."""
         self._agreement = _Line(slope=BELIEVED, weight=0.1)
@@ -143,63 +153,71 @@ class Router:
             return min(max(self._agreement.mean(self._known.agreement.chance), 0.02), 0.98)
         return min(max(self._agreement.at(said, self._known.agreement.chance), 0.02), 0.98)
 
-    def is_unsure(self, question: Question, ways: Iterable[Route], prices: Prices) -> bool:
+    def is_unsure(self, question: Question, ways: Sequence[Route], prices: Prices) -> bool:
         """Would the draft's word on this text decide?"""
-        ways = list(ways)
         if len(ways) < 2 or self._circumstances(question) is None:
             return False
-        agreements = (EASY, question.agreement, HARD)
-        texts = (dataclasses.replace(question, agreement=agreement) for agreement in agreements)
-        return len({self.choose(text, ways, prices) for text in texts}) > 1
+        rent = self._rent(question, prices)
+        texts = [dataclasses.replace(question, agreement=each) for each in (EASY, question.agreement, HARD)]
+        asked = [self._options(text, ways, prices) for text in texts]
+        return any(len({_best(options, price) for options in asked}) > 1 for price in _sides(rent))
 
-    def note(self, question: Question) -> None:
-        """Asked: by such texts it is judged which of them the draft should answer alone."""
-        self._asked.append(question)
+    def note(self, question: Question, ways: Sequence[Route], prices: Prices) -> None:
+        """Asked, with these ways to go: by such questions it is judged what a place is worth."""
+        if self._circumstances(question) is not None:
+            self._asked.append(_Asked(question, {way: self._expected(way, question, prices) for way in ways}))
 
-    def choose(self, question: Question, ways: Iterable[Route], prices: Prices) -> Route:
-        """The way that is expected to cost least."""
-        costs = {way: self._hoped(way, question, prices) for way in ways}
+    def choose(self, question: Question, ways: Sequence[Route], prices: Prices) -> Route:
+        """The way that is expected to cost least, the rent of its places in the ledger included."""
         if self._circumstances(question) is None:  # nothing is known: what can go wrong least
-            return next(way for way in (Route.LOSSLESS, Route.CLOUD, *costs) if way in costs)
-        best = min(costs, key=costs.__getitem__)
-        others = [way for way in costs if way is not Route.DEVICE]
-        if best is Route.DEVICE and others:
-            other = min(others, key=costs.__getitem__)
-            saved = (costs[other] - costs[best]) / question.num_tokens
-            if saved < ENOUGH * self._hurdle(question, others, prices):
-                return other
-        return best
+            return next(way for way in (Route.LOSSLESS, Route.CLOUD, *ways) if way in ways)
+        rent = self._rent(question, prices)
+        options = self._options(question, ways, prices)
+        at, below = (_best(options, price) for price in _sides(rent))
+        if below is at:
+            return at
+        self._turn += rent.share_below
+        if self._turn < 1:
+            return at
+        self._turn -= 1
+        return below
 
-    def _hurdle(self, question: Question, others: Sequence[Route], prices: Prices) -> float:
-        """What a token of the draft's alone must save, lest better chances be left without room."""
-        savings = sorted(
-            (
-                min(self._hoped(way, asked, prices) for way in others)
-                - self._hoped(Route.DEVICE, asked, prices)
-            )
-            / asked.num_tokens
-            for asked in self._asked
-        )
-        affordable = min(1.0, 1 - question.quality + question.balance / SPENT_OVER)
-        return savings[min(int(len(savings) * (1 - affordable)), len(savings) - 1)] if savings else 0.0
+    def _rent(self, question: Question, prices: Prices) -> Rent:
+        """Of a place in this question's ledger, by the questions of late and what the ledger has now."""
+        asked = [each for each in self._asked if each.question.quality == question.quality]
+        num_tokens = sum(each.question.num_tokens for each in asked)
+        spent = min(1.0, num_tokens / SPENT_OVER) * question.balance
+        questions = [
+            [self._option(way, each.question, usage, prices) for way, usage in each.usages.items()]
+            for each in asked
+        ]
+        return rent_of(questions, max(0.0, (1 - question.quality) * num_tokens + spent))
+
+    def _options(self, question: Question, ways: Sequence[Route], prices: Prices) -> dict[Route, Option]:
+        return {
+            way: self._option(way, question, self._expected(way, question, prices), prices) for way in ways
+        }
+
+    def _option(self, way: Route, question: Question, usage: Usage, prices: Prices) -> Option:
+        """The less certain, the more hopeful. Nothing is hoped of what is known beforehand."""
+        of_way, of_kind = self._records_of(way, question)
+        hope = 0.0 if way is Route.CLOUD else OPTIMISM / (1 + of_kind.weight + of_way.weight / 2)
+        num_places = question.num_tokens if way is Route.DEVICE else usage.num_disputed
+        return Option(prices.cost(usage) * (1 - hope), num_places)
 
     def cost(self, way: Route, question: Question, prices: Prices) -> float:
         """Expected, all told."""
+        return prices.cost(self._expected(way, question, prices))
+
+    def _expected(self, way: Route, question: Question, prices: Prices) -> Usage:
+        """By the model, and by what it was like."""
         usage = self._predict(way, question, prices)
         of_way, of_kind = self._records_of(way, question)
         corrected = {}
         for name in Usage.__slots__:
             now = getattr(usage, name)
             corrected[name] = now * of_kind.factor(name, now, of_way.factor(name, now, 1.0))
-        return prices.cost(Usage(**corrected))
-
-    def _hoped(self, way: Route, question: Question, prices: Prices) -> float:
-        """The same, the less certain the more hopeful. Nothing is hoped of what is known beforehand."""
-        if self._circumstances(question) is None:
-            return 0.0
-        of_way, of_kind = self._records_of(way, question)
-        hope = 0.0 if way is Route.CLOUD else OPTIMISM / (1 + of_kind.weight + of_way.weight / 2)
-        return self.cost(way, question, prices) * (1 - hope)
+        return Usage(**corrected)
 
     def learn(self, way: Route, question: Question, prices: Prices, outcome: Outcome) -> None:
         """How an answer went."""
@@ -267,7 +285,8 @@ def _token(way: Route, here: Circumstances, question: Question, prices: Prices) 
     spent = 0.0
     if way is Route.CASCADE:
         stall_s = prices.in_waiting_s(corrected(here.rtt_s, here.pass_s))
-        allowed = (1 - question.quality) * appetite(stall_s, disputed_s=prices.disputed_s)
+        wanted = appetite(stall_s, disputed_s=prices.disputed_s)
+        allowed = allowance(question.quality, question.balance, wanted)
         room = question.balance / question.num_tokens + (1 - question.quality) / 2
         spent = min(1 - here.agreement, allowed, max(0.0, room - UNAUDITED / question.num_tokens))
         here = dataclasses.replace(here, agreement=min(here.agreement + spent, 0.98))
@@ -287,6 +306,17 @@ def _token(way: Route, here: Circumstances, question: Question, prices: Prices) 
         num_drafted=drafted,
         num_disputed=spent,
     )
+
+
+def _best(options: Mapping[Route, Option], price: float) -> Route:
+    """At this rent of a place."""
+    return min(options, key=lambda way: options[way].cost + price * options[way].num_places)
+
+
+def _sides(rent: Rent) -> tuple[float, float]:
+    """At the rent, and just below if that is open to some."""
+    at = rent.price * (1 + HAIR)
+    return at, rent.price * (1 - HAIR) if rent.share_below else at
 
 
 class _Line:

@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from ..decoding import Sampling, pick_rows
-from ..device import Device, Policy
-from ..events import Summary
+from ..device import Device, Ledger, Policy
+from ..events import Source, Summary, Token
 from ..links.base import Dialer, Link
 from ..links.websocket import WebSocketDialer
 from ..models.base import Feed, LanguageModel
@@ -27,10 +27,13 @@ WARM_UP_TOKENS = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """One policy, and the prompts it is run on: every one, or every so many."""
+    """One policy, the prompts it is run on (every one, or every so many), and what is promised."""
 
     policy: Policy
     every: int = 1
+    quality: float = 1.0
+    ledger: Ledger = field(default_factory=Ledger)
+    """Of this course's account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +43,21 @@ class Run:
     prompt: tuple[int, ...]
     sampling: Sampling
     tokens: tuple[int, ...]
+    sources: tuple[Source, ...]
+    """Of the tokens."""
     summary: Summary
 
 
 @dataclass(slots=True)
 class Block:
-    """All runs on one link at one temperature: policy -> number of the prompt -> run."""
+    """All runs on one link at one temperature."""
 
     rtt_s: float
     temperature: float
     runs: dict[str, dict[int, Run]] = field(default_factory=dict)
+    """Those that count: policy -> number of the prompt -> run."""
+    delivered: dict[str, list[Run]] = field(default_factory=dict)
+    """All of them in their order, the first ones and short ones too."""
 
     def times_s(self, name: str) -> list[float]:
         return [run.summary.time_per_token_s for run in self.runs[name].values()]
@@ -84,11 +92,13 @@ async def run_block(
 ) -> Block:
     """The first of the prompts warms up. Answers of fewer than four tokens say nothing about time, and are
     left out."""
-    block = Block(rtt_s, temperature, {name: {} for name in courses})
+    block = Block(rtt_s, temperature, {name: {} for name in courses}, {name: [] for name in courses})
     async with AsyncExitStack() as stack:
         devices = {
-            name: await stack.enter_async_context(Device([_dialer(url, rtt_s)], draft=draft))
-            for name in courses
+            name: await stack.enter_async_context(
+                Device([_dialer(url, rtt_s)], draft=draft, ledger=course.ledger)
+            )
+            for name, course in courses.items()
         }
         names = list(courses)
         for number, prompt in enumerate(prompts):
@@ -104,13 +114,24 @@ async def run_block(
                     temperature=temperature,
                     seed=sampling.seed,
                     policy=course.policy,
+                    quality=course.quality,
                 )
-                tokens = tuple([token.id async for token in stream])
+                tokens = [token async for token in stream]
+                run = _run(prompt, sampling, tokens, stream.summary)
+                block.delivered[name].append(run)
                 if number and len(tokens) > 3:
-                    block.runs[name][number] = Run(
-                        prompt=tuple(prompt), sampling=sampling, tokens=tokens, summary=stream.summary
-                    )
+                    block.runs[name][number] = run
     return block
+
+
+def _run(prompt: Sequence[int], sampling: Sampling, tokens: Sequence[Token], summary: Summary) -> Run:
+    return Run(
+        prompt=tuple(prompt),
+        sampling=sampling,
+        tokens=tuple(token.id for token in tokens),
+        sources=tuple(token.source for token in tokens),
+        summary=summary,
+    )
 
 
 def agreed(draft: LanguageModel, run: Run) -> list[bool]:

@@ -142,7 +142,7 @@ def test_what_nobody_audits_goes_where_it_saves_most() -> None:
     cheap = question(balance=10)
     for number in range(24):
         router.learn(Route.CLOUD, dear if number % 2 else cheap, prices, outcome(Usage(waiting_s=2.5)))
-        router.note(dear if number % 6 == 0 else cheap)
+        router.note(dear if number % 6 == 0 else cheap, ALL, prices)
     for number in range(20):  # reading takes its time
         facts = dataclasses.replace(outcome(Usage(waiting_s=2.5)), first_s=0.1 + 2.0 * (number % 2))
         router.learn(Route.CLOUD, dear if number % 2 else cheap, prices, facts)
@@ -313,6 +313,41 @@ async def test_a_conversation_takes_its_ways() -> None:
 
 async def _read(stream: object) -> list[int]:
     return [token.id async for token in stream]  # type: ignore[attr-defined]
+
+
+@in_virtual_time
+async def test_a_kept_token_that_was_wrong_is_no_sign_of_agreement() -> None:
+    """What is learnt of a text is the same whichever way it went."""
+    learnt = {}
+    for route in ("lossless", "cascade"):
+        ledger = Ledger()
+        ledger.note_lossless(2000)
+        async with device(ledger=ledger, agreement=0.6, rtt_s=0.2) as made:
+            for number in range(8):
+                answer = await made.generate([number], max_new_tokens=100, quality=0.8, route=route)
+            learnt[route] = made._running.router.expected_agreement(None)
+    assert answer.summary.num_disputed > 5
+    assert learnt["cascade"] == pytest.approx(learnt["lossless"], abs=0.06)
+
+
+def test_the_draft_is_asked_where_its_word_decides_who_gets_the_places() -> None:
+    """Alone it may answer a part of the hard texts; without a word from it these look like the others."""
+    router, prices, ways = Router(knowledge()), Prices(edge_pass=0.2), [Route.LOSSLESS, Route.DEVICE]
+    hard = question(agreement=0.45, balance=100)
+    for _ in range(24):
+        router.note(hard, ways, prices)
+    assert router.is_unsure(question(balance=100), ways, prices)
+    assert not router.is_unsure(question(balance=-1000), ways, prices)  # there are no places at all
+
+
+def test_of_equal_questions_so_many_go_to_the_draft_as_the_ledger_affords() -> None:
+    router, prices, ways = Router(knowledge()), Prices(edge_pass=0.2), [Route.LOSSLESS, Route.DEVICE]
+    asked = question(balance=0)
+    chosen = []
+    for _ in range(200):
+        router.note(asked, ways, prices)
+        chosen.append(router.choose(asked, ways, prices))
+    assert chosen.count(Route.DEVICE) == pytest.approx(200 * (1 - asked.quality), abs=2)
 
 
 # What it costs

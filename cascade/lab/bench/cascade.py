@@ -29,11 +29,16 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 
-def run(*, quick: bool = False, plot: str | None = None) -> dict[str, Any]:
+def run(*, quick: bool = False, real: bool = False, plot: str | None = None) -> dict[str, Any]:
     """Every must with its bound, and the figures behind it; `plot`: a picture of the curves goes there.
 
     A quick look has young ledgers, in which there is little to spend: less is kept than in the long run.
+    `real`: the real pair in real time instead.
     """
+    if real:
+        from ._cascade_real import measure
+
+        return measure(quick=quick)
     num_runs, num_run_tokens = (4, 300) if quick else (100, 2000)
     num_tokens, num_model_tokens = (1200, 1200) if quick else (20_000, 20_000)
     points = _points()[:: 6 if quick else 1]
