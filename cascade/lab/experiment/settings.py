@@ -35,7 +35,7 @@ OBJECTIVES = tuple(objective.value for objective in Objective)
 ARRIVALS = ("even", "random")
 CLOCKS = ("virtual", "real")
 RECORDS = ("all", "tokens", "none")
-FIGURES = ("lines", "cdf", "timeline", "winners", "front", "heat", "capacity", "goal", "drift")
+FIGURES = ("lines", "cdf", "front", "winners", "heat", "goal", "capacity", "timeline", "drift")
 COMPARISONS = ("value", "speedup", "gain", "distance", "less", "capacity")
 
 
@@ -298,7 +298,7 @@ class FigureSettings:
     """An entry of `[[figure]]`. Axes are settings (`link.rtt_ms`) or figures of a run (`ms_per_token`)."""
 
     kind: str
-    """`lines`, `cdf`, `timeline`, `winners` or `front`."""
+    """`lines`, `cdf`, `front`, `winners`, `heat`, `goal`, `capacity`, `timeline` or `drift`."""
     title: str = ""
     """Above it."""
     x: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from cascade.device.guesses import Guesses
 from cascade.device.tally import Tally
 from cascade.errors import ContextExceeded
 from cascade.measure import Knowledge
-from cascade.models.base import Feed, Logits
+from cascade.models.base import Feed
 from cascade.models.runner import PacedRunner, constant_cost
 from cascade.testing import SyntheticTarget
 
@@ -32,7 +33,7 @@ class Failing(SyntheticTarget):
         self._num_left = failing_step
         self._error = error
 
-    def forward(self, feeds: Sequence[Feed]) -> list[Logits]:
+    def forward(self, feeds: Sequence[Feed]) -> Any:
         self._num_left -= 1
         if not self._num_left:
             raise self._error
