@@ -37,7 +37,7 @@ class MirroredText:
         self.owner = owner
         self.patience_s = patience_s
         self.known = len(prefix)
-        self.queue_s = 0.0
+        self.queue_s = self.lag_s = 0.0
         self.on_commit = on_commit
         self.on_failure = on_failure
         self.text = HashedText(prefix)
