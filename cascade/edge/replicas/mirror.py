@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ...decoding import common_prefix
 from ...errors import EngineError, ReplicaLost
-from ...wire.text import HashedText, common_prefix
+from ...wire.text import HashedText
 from ..interface import Committed, DecodeRequest
 from .orders import Grown, Hint, Keep, Open, Order
 
