@@ -40,7 +40,7 @@ class Decode:
         self.patience_s = patience_s
         self.known = len(prefix)
         self.last_step_s = self._due_s = now_s
-        self.queue_s = 0.0
+        self.queue_s = self.lag_s = 0.0
         self.on_commit = on_commit
         self.on_failure = on_failure
         self.is_closed = False

@@ -122,6 +122,12 @@ class Text(Protocol):
         ...
 
     @property
+    def lag_s(self) -> float:
+        """How long ago the step that gave its last tokens was over: they come from another process, say. The
+        next one had begun by then, and devices time their hints by when it does."""
+        ...
+
+    @property
     def is_finished(self) -> bool:
         """Nothing will be added, unless the text is resumed with another prefix."""
         ...

@@ -127,7 +127,9 @@ class Session:
         tokens = tuple(text.committed(start, MAX_COMMIT_TOKENS))
         echo_ms = held_ms = queue_ms = step_ms = None
         if self._stamp is not None:
-            echo_ms, held_ms = self._stamp[0], round((now_s - self._stamp[1]) * 1000)
+            # What the tokens were under way from their step is way, not holding.
+            held_s = max(0.0, now_s - self._stamp[1] - text.lag_s)
+            echo_ms, held_ms = self._stamp[0], round(held_s * 1000)
             queue_ms = round(text.queue_s * 1000)
             step_ms = round(pass_s * 1000) if pass_s else None
             self._stamp = None

@@ -32,7 +32,7 @@ class PlainText:
         self.request = request
         self.tokens = list(prefix)
         self.known = len(prefix)
-        self.queue_s = 0.0
+        self.queue_s = self.lag_s = 0.0
         self.prompt_length = len(request.prompt)
         self.owner = owner
         self.on_commit = on_commit

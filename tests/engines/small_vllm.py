@@ -45,9 +45,12 @@ class SmallLlm:
 
     def __init__(self, target: SyntheticTarget, *, max_hints: int = 8) -> None:
         self.is_dead = False
+        self.lag_s = 0.0
+        """Outputs are under way for so long."""
         self.num_steps = 0
         self.num_aborted = 0
         self.salts: set[str] = set()
+        self.seeds: list[int] = []
         self._target = target
         self._requests: list[_Request] = []
         self._batch: list[_Request] = []
@@ -79,6 +82,8 @@ class SmallLlm:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         self.salts.add(prompt["cache_salt"])
+        if params.temperature:
+            self.seeds.append(params.seed)
         request = _Request(f"{request_id}-{next(self._names):08x}", prompt["prompt_token_ids"], params)
         self._requests.append(request)
         self._changed.set()
@@ -121,9 +126,8 @@ class SmallLlm:
             if request.is_over and request in self._requests:
                 self._requests.remove(request)
             output = SimpleNamespace(token_ids=said)
-            request.outputs.put_nowait(
-                SimpleNamespace(outputs=[output], finished=request.is_over, num_cached_tokens=0)
-            )
+            said_by_vllm = SimpleNamespace(outputs=[output], finished=request.is_over, num_cached_tokens=0)
+            asyncio.get_running_loop().call_later(self.lag_s, request.outputs.put_nowait, said_by_vllm)
 
     def _decide(self, request: _Request) -> list[int]:
         """The draft as far as it is the target's own, and one token behind it."""

@@ -85,6 +85,16 @@ async def test_hints_save_steps_and_are_counted() -> None:
         assert engine.stats.num_hinted <= engine.stats.num_fed_hints
 
 
+async def test_how_long_tokens_are_under_way_is_known() -> None:
+    async with small_engine(run_ahead=1) as (engine, llm, task):
+        llm.lag_s = 0.1
+        subject = Subject(engine, task, answer_of(TARGET), PROMPTS, 1, num_tokens=8)
+        opened = subject.open(subject.request())
+        assert await opened.finish() == subject.answer(subject.request())
+        # Of eight measurements, smoothed from 0 on.
+        assert opened.text.lag_s > 0.04
+
+
 async def test_owners_share_no_cache_and_no_hints() -> None:
     """The same text, asked by two: the hints of one are none for the other, and nor is its cache."""
     async with small_engine(run_ahead=256) as (engine, llm, task):
@@ -98,6 +108,18 @@ async def test_owners_share_no_cache_and_no_hints() -> None:
         assert len(other.said) < 80, "nobody helped it"
         assert await other.finish() == expected
         assert len(llm.salts) == 2
+
+
+async def test_every_request_of_a_text_draws_other_noise() -> None:
+    """vLLM's noise begins with the seed: the same one again would make the second part echo the first."""
+    async with small_engine(run_ahead=4) as (engine, llm, task):
+        subject = Subject(engine, task, answer_of(TARGET), PROMPTS, 4)
+        request = subject.request(sampling=Sampling(temperature=1.0, seed=7), takes_any_noise=True)
+        assert len(await subject.open(request).finish()) == subject.num_tokens
+        assert len(llm.seeds) == len(set(llm.seeds)) >= subject.num_tokens // 4
+        again = len(llm.seeds)
+        await subject.open(request).finish()
+        assert set(llm.seeds[again:]) & set(llm.seeds[:again]), "and yet they follow from the device's"
 
 
 async def test_what_is_given_up_is_given_up_at_vllm_too() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from cascade.apps.serving.options import ServeOptions, parse_address, read_config
+from cascade.apps.serving.engines import recipe_for
+from cascade.apps.serving.options import ServeOptions, parse_address, parse_arguments, read_config
+from cascade.edge import EdgeSettings
 from cascade.errors import SettingsError
 
 
@@ -28,6 +30,51 @@ def test_addresses(address: str, parsed: tuple[str, int]) -> None:
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(SettingsError, match="must be HOST:PORT"):
         parse_address(address)
+
+
+def test_arguments_of_an_engine_are_written_as_in_toml_or_are_text() -> None:
+    given = [
+        "max_model_len=8192",
+        "enforce_eager=true",
+        "quantization=awq",
+        "gpu_memory_utilization=0.9",
+        "a==b",
+    ]
+    assert parse_arguments(given) == {
+        "max_model_len": 8192,
+        "enforce_eager": True,
+        "quantization": "awq",
+        "gpu_memory_utilization": 0.9,
+        "a": "=b",
+    }
+    assert parse_arguments([]) == {}
+
+
+@pytest.mark.parametrize("argument", ["", "max_model_len", "=8192", "max-model-len=8192"])
+def test_what_is_no_argument(argument: str) -> None:
+    with pytest.raises(SettingsError, match="must be NAME=VALUE"):
+        parse_arguments([argument])
+
+
+@pytest.mark.parametrize(
+    ("engine", "changes", "says"),
+    [
+        ("llama", {}, "engine: must be one of torch, vllm"),
+        ("torch", {"arguments": {"max_model_len": 1}}, "--engine vllm"),
+        ("vllm", {"exact": True}, "vLLM has none"),
+    ],
+)
+def test_engines_that_do_not_go_with_what_is_asked(engine: str, changes: dict[str, Any], says: str) -> None:
+    plain: dict[str, Any] = {
+        "ref": "synthetic",
+        "dtype": "bfloat16",
+        "exact": False,
+        "num_threads": None,
+        "edge": EdgeSettings(),
+        "arguments": {},
+    }
+    with pytest.raises(SettingsError, match=says):
+        recipe_for(engine, **(plain | changes))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ...decoding import common_prefix
 from ...errors import EngineError, ReplicaLost
-from ...wire.text import HashedText, common_prefix
+from ...wire.text import HashedText
 from ..interface import Committed, DecodeRequest
 from .orders import Grown, Hint, Keep, Open, Order
 
@@ -37,7 +38,7 @@ class MirroredText:
         self.owner = owner
         self.patience_s = patience_s
         self.known = len(prefix)
-        self.queue_s = 0.0
+        self.queue_s = self.lag_s = 0.0
         self.on_commit = on_commit
         self.on_failure = on_failure
         self.text = HashedText(prefix)

@@ -70,6 +70,15 @@ class ServerEnd:
         if self._folder is not None:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
+    @property
+    def num_readers(self) -> int:
+        return len(self._readers)
+
+    @property
+    def num_waiting_bytes(self) -> int:
+        """Of what was sent, and the slowest reader's socket has no room for."""
+        return max((reader.get_write_buffer_size() for reader in self._readers), default=0)
+
     def send(self, *frame: Any) -> bool:
         """To every worker; False if one of them had no room for it."""
         data = msgpack.packb(frame)

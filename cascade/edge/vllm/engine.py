@@ -67,6 +67,10 @@ class VllmEngine:
         """Of these, such as have not had their first token."""
         self._last_step_s: float | None = None
         """None: vLLM was idle since, or did something else."""
+        self._reported_s: float | None = None
+        """When a step was reported whose tokens have not come yet."""
+        self._lag_s = 0.0
+        """Of the tokens behind the report: they take the longer way."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     # What the server says
@@ -225,7 +229,9 @@ class VllmEngine:
                         return
                     if is_first:
                         is_first = False
-                        self._note_first(text, output.num_cached_tokens or 0)
+                        self._num_begun -= 1
+                        if part == 0:  # the others go on with what is in the cache
+                            self._note_prefill(text, output.num_cached_tokens or 0)
                     self._commit(text, list(output.outputs[0].token_ids))
         finally:
             self._num_begun -= is_first
@@ -241,23 +247,30 @@ class VllmEngine:
         )
         return outputs
 
-    def _note_first(self, text: VllmText, num_cached: int) -> None:
-        self._num_begun -= 1
+    def _note_prefill(self, text: VllmText, num_cached: int) -> None:
         self.stats.num_hit += num_cached
         self.stats.num_prefilled += text.head - num_cached
 
     def _commit(self, text: VllmText, tokens: list[int]) -> None:
         if not tokens:
             return
+        text.lag_s = self._measure_lag()
         committed = text.add(tokens)
         self.stats.num_committed += len(tokens)
         self.stats.num_hinted += committed.num_hinted
         text.on_commit(committed)
 
+    def _measure_lag(self) -> float:
+        if self._reported_s is not None:
+            lag_s = asyncio.get_running_loop().time() - self._reported_s
+            self._lag_s += (lag_s - self._lag_s) * SMOOTHING
+            self._reported_s = None
+        return self._lag_s
+
     def _on_step(self, report: StepReport) -> None:
         """One of vLLM's steps is over. How long it took is measured here, between two of them."""
         num_texts, num_hints, _num_tokens = report
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._reported_s = asyncio.get_running_loop().time()
         seconds = None if self._last_step_s is None else now_s - self._last_step_s
         self._last_step_s = now_s if self._num_asked else None
         self.stats.num_passes += 1

@@ -37,6 +37,7 @@ class VllmText:
         self.task: asyncio.Task[None] | None = None
         self.has_room = asyncio.Event()
         """Set when its device has acknowledged more, or it was closed."""
+        self.lag_s = 0.0
         self._guesses: dict[int, int] = {}
 
     @property

@@ -33,7 +33,8 @@ DTYPE = "float32"
 NUM_TOKENS = 40
 NUM_GUESSED_TOKENS = 24
 LATE_S = 0.4
-"""Hints that are under way for so long are always too late: the text is further by then."""
+LATE_WINDOW = 2
+"""Two hints that are under way for so long are always too late: the text is further by then."""
 LOSS = 0.5
 Answers = dict[tuple[int, ...], tuple[int, ...]]
 
@@ -125,7 +126,7 @@ async def _compare(
     kinds = [
         Kind("right", _right(answers), WebSocketDialer(url)),
         Kind("wrong", _wrong(answers, tokenizer.vocab_size), WebSocketDialer(url)),
-        Kind("late", _right(answers), _worse(url, up, is_reliable=True)),
+        Kind("late", _right(answers), _worse(url, up, is_reliable=True), window=LATE_WINDOW),
         Kind("lost", _right(answers), _worse(url, lossy, is_reliable=False)),
     ]
     rows: list[dict[str, Any]] = []
@@ -136,7 +137,7 @@ async def _compare(
         async with Device([kind.dialer], draft=draft) as device:
             await steps.begin()
             for prompt, answer in answers.items():
-                said, _ = await _ask(device, prompt, Policy.hint_driven(window=12), num_tokens)
+                said, _ = await _ask(device, prompt, Policy.hint_driven(window=kind.window), num_tokens)
                 num_changed += said != answer[:num_tokens]
             await steps.end()
         rows.append(
@@ -166,6 +167,7 @@ class Kind:
     name: str
     guess: Callable[[Sequence[int]], tuple[int, float] | None]
     dialer: Dialer
+    window: int = 12
 
 
 def _right(answers: Answers) -> Callable[[Sequence[int]], tuple[int, float] | None]:
@@ -181,11 +183,14 @@ def _right(answers: Answers) -> Callable[[Sequence[int]], tuple[int, float] | No
 
 
 def _wrong(answers: Answers, vocab_size: int) -> Callable[[Sequence[int]], tuple[int, float] | None]:
-    """One beside what comes next; and behind that, anything."""
+    """Every third is one beside what comes next, so that it stands behind some that are right, and is fed;
+    and behind it is anything."""
     right = _right(answers)
 
     def guess(tokens: Sequence[int]) -> tuple[int, float] | None:
         found = right(tokens)
+        if found is not None and len(tokens) % 3:
+            return found
         return ((tokens[-1] if found is None else found[0]) + 1) % vocab_size, 0.95
 
     return guess

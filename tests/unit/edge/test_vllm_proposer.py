@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -16,6 +16,12 @@ from cascade.wire.text import HashedText
 MAX_HINTS = 4
 MAX_LENGTH = 32
 TEXT = (5, 6, 7, 8)
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_true():  # noqa: ASYNC110 -- of what is looked at nothing says that it has changed
+            await asyncio.sleep(0.001)
 
 
 def make_proposer() -> Proposer:
@@ -43,10 +49,14 @@ class Batch:
         assert await asyncio.to_thread(worker.cascade_bind, path)
 
     async def step(
-        self, *rows: tuple[int, int, Sequence[int]], num_sampled: Sequence[int] | None = None
+        self,
+        *rows: tuple[int, int, Sequence[int]],
+        num_sampled: Sequence[int] | None = None,
+        is_all_there: bool = True,
     ) -> list[list[int]]:
         """Behind a step that decided one token for each row, unless said otherwise."""
-        await asyncio.sleep(0.02)  # what was sent may be under way
+        if is_all_there:
+            await until(lambda: self.server.num_waiting_bytes == 0)
         counts = [1] * len(rows) if num_sampled is None else num_sampled
         self._names = [f"{request_id(text, life, 0)}-1a2b3c4d" for text, life, _ in rows]
         tokens = np.zeros((len(rows) + 1, MAX_LENGTH), dtype=np.int32)
@@ -76,7 +86,7 @@ async def a_batch() -> AsyncIterator[Batch]:
     server = ServerEnd(reports.append)
     batch = Batch(server, reports)
     await batch.bind(await server.open())
-    await asyncio.sleep(0.02)
+    await until(lambda: server.num_readers == 1)
     try:
         yield batch
     finally:
@@ -91,6 +101,7 @@ async def test_a_hint_is_proposed_and_its_rest_after_it_was_confirmed() -> None:
         assert await batch.step((0, 1, TEXT)) == [[1, 2, 3, 4]], "as many as it may"
         assert await batch.step((0, 1, (*TEXT, 1, 2, 3)), num_sampled=[3]) == [[4, 5, 6]]
         assert await batch.step((0, 1, (*TEXT, 1, 2, 3, 9))) == [[]], "the target said something else"
+        await until(lambda: len(batch.reports) == 4)
         assert batch.reports == [(1, 0, 1), (1, 0, 1), (1, 4, 3), (1, 3, 1)]
 
 
@@ -142,6 +153,8 @@ async def test_texts_that_are_over_are_forgotten_and_those_that_nobody_closes_to
     async with a_batch() as batch:
         for text in range(MAX_TEXTS + 10):
             batch.hint(text, TEXT, (1,))
+            if text % 64 == 0:
+                await batch.step()  # it reads between steps
         assert batch.server.send(Frame.OVER, MAX_TEXTS)
         drafts = await batch.step((0, 1, TEXT), (MAX_TEXTS, 1, TEXT), (MAX_TEXTS + 9, 1, TEXT))
         assert drafts == [[], [], [1]]
@@ -156,7 +169,7 @@ async def test_a_proposer_that_does_not_read_costs_hints_and_no_memory() -> None
             assert num_sent * 4096 < 4 * MAX_WAITING_BYTES, "it has no bound"
         assert batch.server.num_dropped == 1
         for _ in range(20):
-            await batch.step((0, 1, TEXT))
+            await batch.step((0, 1, TEXT), is_all_there=False)
         batch.hint(0, TEXT, (1,))
         assert await batch.step((0, 1, TEXT)) == [[1]], "it reads again"
 
@@ -179,7 +192,7 @@ async def test_the_newest_server_is_heard() -> None:
         batch.hint(0, TEXT, (1, 2))
         other = ServerEnd(batch.reports.append)
         await batch.bind(await other.open())
-        await asyncio.sleep(0.02)
+        await until(lambda: other.num_readers == 1)
         batch.server = other
         assert await batch.step((0, 1, TEXT)) == [[]]
         batch.hint(0, TEXT, (3,))
