@@ -6,20 +6,21 @@ counts is the ratio of two runs of one prompt that stood next to each other.
 
 from __future__ import annotations
 
-import statistics
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from ..decoding import Sampling, pick_rows
+from ..decoding import Sampling
 from ..device import Device, Policy
 from ..events import Summary
 from ..links.base import Dialer, Link
 from ..links.websocket import WebSocketDialer
-from ..models.base import Feed, LanguageModel
+from ..models.base import LanguageModel
+from ..models.runner import Runner
 from ..testing import Conditions, EmulatedLink
 
-__all__ = ["Block", "Course", "Run", "agreed", "run_block"]
+__all__ = ["Block", "Course", "Run", "dialer", "run_block"]
 
 WARM_UP_TOKENS = 24
 """Of a first stream of each policy that is not counted: devices live long, and know their link."""
@@ -41,6 +42,8 @@ class Run:
     sampling: Sampling
     tokens: tuple[int, ...]
     summary: Summary
+    began_s: float
+    ended_s: float
 
 
 @dataclass(slots=True)
@@ -66,15 +69,16 @@ class Block:
             if number in others
         ]
 
-    def mean(self, name: str, figure: str) -> float:
-        """Of a figure of the summaries, where it is known."""
+    def known(self, name: str, figure: str) -> list[float]:
+        """A figure of the summaries, of those that know it."""
         values = [getattr(run.summary, figure) for run in self.runs[name].values()]
-        return statistics.fmean([value for value in values if value is not None] or [0.0])
+        return [value for value in values if value is not None]
 
 
 async def run_block(
-    url: str,
+    dial: Dialer,
     draft: LanguageModel,
+    runner: Runner,
     prompts: Sequence[Sequence[int]],
     courses: dict[str, Course],
     *,
@@ -83,11 +87,12 @@ async def run_block(
     num_tokens: int,
 ) -> Block:
     """The first of the prompts warms up. Answers of fewer than four tokens say nothing about time, and are
-    left out."""
+    left out. `runner`: of the draft, whoever asks for a step."""
+    now_s = asyncio.get_running_loop().time
     block = Block(rtt_s, temperature, {name: {} for name in courses})
     async with AsyncExitStack() as stack:
         devices = {
-            name: await stack.enter_async_context(Device([_dialer(url, rtt_s)], draft=draft))
+            name: await stack.enter_async_context(Device([dial], draft=draft, runner=runner))
             for name in courses
         }
         names = list(courses)
@@ -98,6 +103,7 @@ async def run_block(
                 if number % course.every and number:
                     continue
                 sampling = Sampling(temperature=temperature, seed=1 + number)
+                began_s = now_s()
                 stream = devices[name].stream(
                     list(prompt),
                     max_new_tokens=num_tokens if number else WARM_UP_TOKENS,
@@ -108,28 +114,22 @@ async def run_block(
                 tokens = tuple([token.id async for token in stream])
                 if number and len(tokens) > 3:
                     block.runs[name][number] = Run(
-                        prompt=tuple(prompt), sampling=sampling, tokens=tokens, summary=stream.summary
+                        prompt=tuple(prompt),
+                        sampling=sampling,
+                        tokens=tokens,
+                        summary=stream.summary,
+                        began_s=began_s,
+                        ended_s=now_s(),
                     )
     return block
 
 
-def agreed(draft: LanguageModel, run: Run) -> list[bool]:
-    """Would the draft have guessed each token, everything before it being the target's?"""
-    sequence = draft.new_sequence()
-    fed = [*run.prompt, *run.tokens[:-1]]
-    logits = draft.forward([Feed(sequence, fed, len(run.tokens))])
-    sequence.release()
-    positions = range(len(run.prompt), len(run.prompt) + len(run.tokens))
-    picks = pick_rows(logits, [run.sampling] * len(run.tokens), list(positions)).tolist()
-    return [guess == token for guess, token in zip(picks, run.tokens, strict=True)]
-
-
-def _dialer(url: str, rtt_s: float) -> Dialer:
+def dialer(url: str, rtt_s: float) -> Dialer:
+    """To an edge on this machine, as if it were so far away."""
     socket = WebSocketDialer(url)
 
     async def dial() -> Link:
-        link = await socket()
         one_way = Conditions(delay_s=rtt_s / 2)
-        return EmulatedLink(link, up=one_way, down=one_way) if rtt_s else link
+        return EmulatedLink(await socket(), up=one_way, down=one_way)
 
-    return dial
+    return dial if rtt_s else socket
