@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import pytest
 
 from cascade.decoding import Sampling
-from cascade.device import Device, Policy
+from cascade.device import Policy
 from cascade.edge import EdgeServer
 from cascade.events import Source
 from cascade.lab import pair
@@ -36,28 +35,23 @@ KEPT = "quality 0.9"
 def delivered() -> tuple[dict[str, pair.Course], pair.Block]:
     """Four courses on a synthetic pair in virtual time."""
     courses = PLACE.courses()
-    with pytest.MonkeyPatch.context() as patch:
-        return courses, run_virtual(_deliver(patch, courses), limit_s=2000)
+    return courses, run_virtual(_deliver(courses), limit_s=2000)
 
 
-async def _deliver(patch: pytest.MonkeyPatch, courses: dict[str, pair.Course]) -> pair.Block:
+async def _deliver(courses: dict[str, pair.Course]) -> pair.Block:
     listener = MemoryListener()
     way = Conditions(delay_s=0.05)
 
     async def dial() -> Link:
         return EmulatedLink(await listener.dial(), up=way, down=way)
 
-    def device(dialers: Any, **options: Any) -> Device:
-        return Device(dialers, runner=PacedRunner(constant_cost(0.005)), **options)
-
-    patch.setattr(pair, "_dialer", lambda url, rtt_s: dial)
-    patch.setattr(pair, "Device", device)
     draft = SyntheticDraft(TARGET, agreement=BetaAgreement(mean=0.8, concentration=1), seed=5)
     async with EdgeServer.of(TARGET, PacedRunner(constant_cost(0.05))) as edge:
         edge.listen(listener)
         prompts = [[1 + number, 2, 3] for number in range(12)]
+        runner = PacedRunner(constant_cost(0.005))
         return await pair.run_block(
-            "nowhere", draft, prompts, courses, rtt_s=0.1, temperature=0.8, num_tokens=60
+            dial, draft, runner, prompts, courses, rtt_s=0.1, temperature=0.8, num_tokens=60
         )
 
 

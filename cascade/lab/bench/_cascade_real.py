@@ -19,7 +19,7 @@ from ...device import Policy
 from ...models.base import LanguageModel
 from ..cores import pinned, real_edge, two_cores
 from ..formats import cost_curves
-from ..pair import Block, Course, run_block
+from ..pair import Block, Course, dialer, run_block
 from ..progress import must, say
 from ..verdicts import Replay, replay
 
@@ -124,7 +124,9 @@ def _ask(
 ) -> list[Found]:
     """Everything that is asked of one edge, and the replay when that is gone."""
     from cascade.models.loading import open_model
+    from cascade.models.runner import ThreadRunner
 
+    runner = ThreadRunner("cascade-draft")
     say(f"starting an edge in {edge.name}")
     asked: list[tuple[Place, dict[str, Course], Block]] = []
     options = ("--exact",) if edge.is_exact else ()
@@ -133,8 +135,9 @@ def _ask(
             courses = place.courses()
             block = asyncio.run(
                 run_block(
-                    url,
+                    dialer(url, place.rtt_ms / 1000),
                     draft,
+                    runner,
                     prompts,
                     courses,
                     rtt_s=place.rtt_ms / 1000,
@@ -145,6 +148,7 @@ def _ask(
             asked.append((place, courses, block))
             times = [f"{name} {statistics.median(block.times_s(name)) * 1000:.1f} ms" for name in courses]
             say(f"R = {place.rtt_ms} ms, T = {place.temperature}: {', '.join(times)} a token")
+    runner.close()
     say("replaying what was delivered")
     target = open_model(TARGET, dtype=edge.dtype, device="cpu", exact=edge.is_exact, num_threads=1)
     near_tie = 0.0 if edge.is_exact else NEAR_TIE
@@ -182,8 +186,8 @@ def _row(found: Found) -> dict[str, Any]:
         "at_once_share": round(sum(summary.num_at_once for summary in summaries) / num_tokens, 3),
         "ms_per_token": round(statistics.median(block.times_s(name)) * 1000, 2),
         "first_token_ms": round(statistics.median(block.first_tokens_s(name)) * 1000, 1),
-        "draft_step_ms": round(block.mean(name, "draft_step_s") * 1000, 2),
-        "pass_ms": round(block.mean(name, "edge_pass_s") * 1000, 2),
+        "draft_step_ms": _mean_ms(block.known(name, "draft_step_s")),
+        "pass_ms": _mean_ms(block.known(name, "edge_pass_s")),
         "passes_per_token": round(sum(summary.num_passes for summary in summaries) / num_tokens, 3),
     }
     if CLOUD in block.runs:
@@ -217,3 +221,7 @@ def musts_of(found: Sequence[Found]) -> list[dict[str, Any]]:
         share = max(each.num_kept / each.num_tokens for each in near)
         musts.append(must("kept share on a near link", share, at_most=0.05))
     return musts
+
+
+def _mean_ms(seconds: Sequence[float]) -> float | None:
+    return round(statistics.fmean(seconds) * 1000, 2) if seconds else None
