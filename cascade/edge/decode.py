@@ -167,7 +167,6 @@ class Decode:
         if step.num_prefill:
             self.prefilled_s = now_s
         if step.revision != self._revision:
-            step.cache.num_valid = min(step.cache.num_valid, step.num_valid)
             return None
         if not step.num_picks:
             step.cache.num_valid += len(step.fed)

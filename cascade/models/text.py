@@ -85,11 +85,6 @@ class TextTokenizer:
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
 
-    def token_id(self, token: str) -> int | None:
-        """The id of one token by its exact string."""
-        found = self._tokenizer.token_to_id(token)
-        return None if found is None else int(found)
-
     def tokens(self) -> dict[str, int]:
         """The vocabulary: each token's own string, as the tokenizer writes it, and its id."""
         return {str(token): int(index) for token, index in self._tokenizer.get_vocab().items()}

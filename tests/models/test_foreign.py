@@ -171,10 +171,10 @@ def test_what_stands_for_what() -> None:
     assert own
     for index in own:
         assert by_draft[index] == target.encode(draft.decode([index]))[0]
-    first_byte = draft.token_id("ð")  # of an emoji
+    first_byte = draft.tokens()["ð"]  # of an emoji
     assert first_byte is not None
     assert draft.decode([first_byte]) == "\ufffd"
-    assert by_draft[first_byte] == target.token_id("ð")
+    assert by_draft[first_byte] == target.tokens()["ð"]
     other_end = TextTokenizer(target._tokenizer, eos_ids=frozenset({7}))
     assert (7, 0) in proposals(draft, other_end, draft_ends=frozenset({0}))
 
@@ -183,7 +183,7 @@ def test_a_letter_is_not_its_byte() -> None:
     """Where two tokens of the target have one text, the one that the target writes is meant."""
     pairs = proposals(draft_text(), sentencepiece_text(), draft_ends=frozenset())
     by_draft = {draft_id: target_id for target_id, draft_id in pairs}
-    letter, byte = (sentencepiece_text().token_id(name) for name in ("e", "<0x65>"))
+    letter, byte = (sentencepiece_text().tokens()[name] for name in ("e", "<0x65>"))
     assert by_draft[draft_text().encode("e")[0]] == letter != byte
 
 

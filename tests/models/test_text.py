@@ -118,7 +118,7 @@ def test_an_unfinished_character_shows_only_at_the_end() -> None:
 
 def test_special_tokens_do_not_show() -> None:
     tokenizer = TextTokenizer(byte_level())
-    end = tokenizer.token_id("<|im_end|>")
+    end = tokenizer.tokens()["<|im_end|>"]
     assert end is not None
     stream = tokenizer.detokenizer()
     assert stream.add(*tokenizer.encode("blue"), end) + stream.flush() == "blue"

@@ -222,6 +222,22 @@ async def test_a_duplicate_open_is_answered_again_and_changes_nothing() -> None:
 
 
 @in_virtual_time
+async def test_texts_that_wait_are_counted_until_their_first_token() -> None:
+    listener = MemoryListener()
+    quota = Quota(max_queued_bytes=20)
+    async with edge_for(listener, quota=quota) as edge, talk_to(listener) as talker:
+        for number in range(2):
+            await talker.say(opening(session=b"%d" % number, alias=number))
+        error = await talker.hear(Error)
+        assert (error.code, error.alias) == (ErrorCode.LIMIT, 1)
+        assert "wait already" in error.text
+        await talker.hear_text(1)
+        await talker.say(opening(session=b"2", alias=2))
+        await asyncio.sleep(PASS_S)
+        assert edge.num_sessions == 2
+
+
+@in_virtual_time
 async def test_the_same_open_again_is_answered_again() -> None:
     """Our answer may be lost."""
     listener = MemoryListener()

@@ -14,9 +14,10 @@ from cascade.errors import ModelError, RefusedError, RunnerStopped
 from cascade.models.base import Feed
 from cascade.models.runner import ThreadRunner
 from cascade.testing import MemoryListener, SyntheticTarget
+from cascade.wire import Error
 
 from ..helpers import in_virtual_time, tasks_left
-from .peers import VOCAB_SIZE, device_for, edge_for, greedy
+from .peers import VOCAB_SIZE, device_for, edge_for, greedy, opening, talk_to
 
 TARGET = SyntheticTarget(vocab_size=VOCAB_SIZE)
 POISON = [63, 63, 63]
@@ -73,6 +74,33 @@ async def test_what_a_failed_step_left_in_the_caches_is_rolled_back() -> None:
         answers = await asyncio.gather(*(read(device, prompt) for prompt in prompts))
         assert answers == [greedy(TARGET, prompt, 60) for prompt in prompts]
         assert edge.engine.stats.num_failed == 0
+
+
+class MoodyTarget(SyntheticTarget):
+    """Fails while it is out of sorts."""
+
+    is_out_of_sorts = False
+
+    def forward(self, feeds: Sequence[Feed]) -> Any:
+        logits = super().forward(feeds)
+        if self.is_out_of_sorts:
+            raise ModelError("not today")
+        return logits
+
+
+@in_virtual_time
+async def test_nobody_begins_with_what_a_failed_text_left_in_the_cache() -> None:
+    listener, prompt = MemoryListener(), tuple(range(1, 41))
+    target = MoodyTarget(vocab_size=VOCAB_SIZE)
+    async with edge_for(listener, target=target) as edge, talk_to(listener) as talker:
+        await talker.say(opening(tokens=prompt, prompt_length=40))
+        await talker.hear_text(3, start=40)
+        target.is_out_of_sorts = True
+        assert "not today" in (await talker.hear(Error)).text
+        target.is_out_of_sorts = False
+        await talker.say(opening(session=b"next", alias=1, tokens=prompt, prompt_length=40))
+        assert await talker.hear_text(40, start=40) == greedy(TARGET, prompt, 40)
+        assert edge.engine.stats.num_hit == 0, "it is not to be trusted"
 
 
 @in_virtual_time

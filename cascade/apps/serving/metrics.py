@@ -66,6 +66,7 @@ class EdgeCollector(Collector):
             ("rebuilt_rows", "Rows fed again after that.", engine.num_rebuilt),
             ("failed_texts", "Sessions that a failed step ended.", engine.num_failed),
             ("passes", "Passes of the target.", engine.num_passes),
+            ("failed_passes", "Of these, such as failed.", engine.num_failed_passes),
             ("pass_rows", "Tokens in these passes.", engine.num_rows),
             ("bad_messages", "Messages that were unreadable.", counters.num_bad_messages),
             ("slowed", "Times that a link was read later.", counters.num_slowed),

@@ -117,3 +117,13 @@ def test_what_is_provisional_stands_where_nobody_wants_revisions() -> None:
     assert settlement.is_contradicted
     assert (settlement.num_withdrawn, text.tokens) == (0, [1, 5, 6])
     assert text.seen().is_kept(2, 3) == (True,)
+
+
+def test_what_was_not_seen_does_not_go_along_with_what_was() -> None:
+    """Its place in the ledger was given back already."""
+    text = text_of((5, True), (6, False), (7, True))
+    see_all(text)
+    seen = text.seen()
+    assert seen.tokens == [1, 5]
+    assert (seen.num_booked, seen.num_booked_unseen, seen.num_unaudited) == (1, 0, 1)
+    assert text.num_booked_unseen == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cascade.device import ledger as ledger_module
 from cascade.device.ledger import WRITTEN_AHEAD, Ledger, ledger_path
 from cascade.errors import SettingsError
 
@@ -104,6 +105,31 @@ async def test_a_crash_never_forgets_what_was_kept(tmp_path: Path) -> None:
     assert num_writes < 30, "a file is not written at every token"
     await ledger.close()
     assert json.loads(path.read_text())["books"]["0.9"]["disputed"] == book.exposure
+
+
+async def test_what_is_kept_during_a_write_is_not_taken_for_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.json"
+    ledger = Ledger(path)
+    await ledger.open()
+    deliver(ledger, 10_000)
+    book = ledger.book(0.9)
+    write = ledger_module._write
+
+    def slow_write(path: Path, text: str) -> None:
+        write(path, text)
+        book.num_open += 7  # meanwhile, on the loop
+
+    monkeypatch.setattr(ledger_module, "_write", slow_write)
+    ledger.write_soon()
+    for _ in range(30_000):
+        if book.written:
+            break
+        await asyncio.sleep(0.001)
+    monkeypatch.undo()
+    assert json.loads(path.read_text())["books"]["0.9"]["disputed"] == book.written
+    await ledger.close()
 
 
 async def test_nothing_is_kept_while_the_file_cannot_be_written(tmp_path: Path) -> None:

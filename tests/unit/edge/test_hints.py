@@ -166,3 +166,13 @@ def test_rewriting_begins_anew() -> None:
     assert (buffer.committed(), buffer.usable(9), buffer.head) == ([1, 9], [], 2)
     offer(buffer, [1, 9], [3])
     assert buffer.usable(9) == [3]
+
+
+def test_a_chain_is_no_longer_than_it_may_be() -> None:
+    """However many hints it takes."""
+    buffer, text = buffer_of([1]), [1]
+    for token in range(10):
+        offer(buffer, text, [token])
+        text = [*text, token]
+    assert buffer.usable(100) == list(range(MAX_TOKENS))
+    assert buffer.num_dropped == 10 - MAX_TOKENS

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from cascade.decoding import Sampling
 from cascade.edge.decode import Decode
 from cascade.edge.hints import HintBuffer
@@ -60,8 +63,46 @@ def test_what_is_kept_needs_all_bits_of_the_hash() -> None:
     assert buffer.num_usable == 1
 
 
-def decode_of(prefix: list[int]) -> Decode:
-    request = DecodeRequest(prompt=(3, 1), sampling=Sampling(), stop_ids=frozenset({0}), length_limit=20)
+def test_a_newer_chain_brings_its_own_marks() -> None:
+    buffer = HintBuffer(HashedText([1]), max_tokens=8)
+    keep(buffer, [1], [5, 6], [True, True])
+    buffer.offer(1, HashedText([1]).hash_before(1), (7, 8))
+    assert buffer.usable(8) == [7, 8]
+    assert buffer.kept(1, 3) == [False, False], "these are guesses"
+
+
+def test_leniency_is_for_what_was_offered_with_it() -> None:
+    buffer = HintBuffer(HashedText([1]), max_tokens=8)
+    state = HashedText([1]).state_before(1)
+    for alpha in (0.5, 0.0):
+        buffer.offer(1, state, (5, 6), (False, False), alpha)
+        assert buffer.alphas(1, 3) == [alpha, alpha]
+    buffer.offer(1, state, (5, 6), (False, False), 0.5)
+    buffer.offer(2, HashedText([1, 5]).hash_before(2), (7,))
+    assert buffer.alphas(1, 3) == [0.5, 0.0], "a chain drafted anew"
+    buffer.commit([9])
+    text = HashedText([1, 9])
+    buffer.offer(2, text.hash_before(2), (7,))
+    buffer.offer(2, text.state_before(2), (7, 8), (False, False))
+    assert buffer.alphas(2, 4) == [0.0, 0.0]
+
+
+def test_what_was_said_of_a_text_that_was_given_up_is_void() -> None:
+    buffer = HintBuffer(HashedText([1, 5]), max_tokens=8)
+    keep(buffer, [1, 5, 6], [7], [True])  # early
+    buffer.rewind(1)
+    keep(buffer, [1], [5, 6], [True, True])
+    assert buffer.usable(8) == [5, 6]
+
+
+def decode_of(prefix: list[int], *, wants_logprobs: bool = False) -> Decode:
+    request = DecodeRequest(
+        prompt=(3, 1),
+        sampling=Sampling(),
+        stop_ids=frozenset({0}),
+        length_limit=20,
+        wants_logprobs=wants_logprobs,
+    )
     decode = Decode(
         request,
         tuple(prefix),
@@ -116,11 +157,14 @@ def test_the_app_overrules() -> None:
     assert not decode.overrule(5, state ^ 1, 2.0)
     assert not decode.overrule(9, state, 2.0)
     assert not decode.overrule(1, HashedText(TEXT).state_before(1), 2.0)  # that is the prompt
+    decode.acknowledge(6)
     assert decode.overrule(5, state, 2.0)
-    assert (decode.head, decode.is_finished) == (5, False)
+    assert (decode.head, decode.known, decode.is_finished) == (5, 5, False)
     assert decode.finish(running, [7], 3.0) is None, "it was computed for another text"
     offer(decode, TEXT, [9], [True])
-    committed = decode.finish(decode.plan(max_hints=16, max_prefill=100), [0, 4], 4.0)
+    step = decode.plan(max_hints=16, max_prefill=100)
+    assert step.fed == [TEXT[-1], 9], "the last token that stands is fed again: its row is wanted"
+    committed = decode.finish(step, [0, 4], 4.0)
     assert committed is not None
     assert committed.tokens == (9, 4)
 
@@ -136,3 +180,34 @@ def test_without_the_pen_a_text_waits() -> None:
     assert decode.is_held
     decode.resume((*TEXT, 9), patience_s=0.0, now_s=2.0)
     assert not decode.is_held
+    assert decode.plan(max_hints=16, max_prefill=100).fed == [9]
+
+
+def test_another_text_has_other_verdicts() -> None:
+    decode = decode_of(TEXT)
+    offer(decode, TEXT, [9, 8], [True, True])
+    decode.finish(decode.plan(max_hints=16, max_prefill=100), [2, 3, 6], 1.0)
+    assert decode.verdict(5, 8) == (False, False, True)
+    decode.resume((*TEXT[:4], 7), patience_s=0.0, now_s=2.0)
+    assert decode.plan(max_hints=16, max_prefill=100).fed == [7]
+    decode.finish(decode.plan(max_hints=16, max_prefill=100), [4], 3.0)
+    assert decode.verdict(5, 6) is None, "our own pick"
+
+
+def test_a_token_that_is_not_our_pick_has_no_logprob_of_ours() -> None:
+    decode = decode_of(TEXT, wants_logprobs=True)
+    offer(decode, TEXT, [9, 8], [True, True])
+    decode.finish(decode.plan(max_hints=16, max_prefill=100), [9, 3, 6], 1.0, [-0.5, -1.0, -2.0])
+    assert decode.logprobs(5, 6) == (-0.5,)
+    assert decode.logprobs(5, 8) is None
+    assert decode.logprobs(7, 8) == (-2.0,)
+
+
+@pytest.mark.parametrize(("alpha", "stands"), [(0.0, False), (0.1, True)])
+def test_without_leniency_a_tie_is_not_enough(alpha: float, stands: bool) -> None:
+    decode = decode_of(TEXT)
+    state = HashedText(TEXT).state_before(5)
+    decode.offer(5, state, (2,), 0.0, (False,), alpha)
+    step = decode.plan(max_hints=16, max_prefill=100)
+    step.accept(np.array([[0.0, 1.0, 1.0, 0.0]] * 2, dtype=np.float32), [1, 1])
+    assert step.stands == [stands]

@@ -150,6 +150,11 @@ def test_and_not_for_those_that_are_far() -> None:
     assert plan(late(20, -0.001), CHEAP, may_hold=True).begin_at_s == NOW_S, "they should have come by now"
 
 
+def test_and_not_for_more_where_some_are_there() -> None:
+    candidates = owners(20, num_hints=4, hints_at_s=NOW_S + 0.002)
+    assert plan(candidates, CHEAP, may_hold=True).begin_at_s == NOW_S
+
+
 def test_and_not_while_the_engine_has_room() -> None:
     assert plan(late(20, 0.002), CHEAP, may_hold=False).begin_at_s == NOW_S
     assert plan([one(hints_at_s=NOW_S + 0.001)], CHEAP, may_hold=True).begin_at_s == NOW_S

@@ -97,6 +97,17 @@ def test_after_a_loss_tails_are_repeated_for_a_while_and_not_without_end() -> No
     assert num_repeats == REPEATS_AFTER_LOSS
 
 
+def test_who_was_first_is_not_said_of_what_is_repeated() -> None:
+    """Some of it was told before, with its count."""
+    desk = Desk()
+    desk.grow(4, num_hinted=3)
+    desk.must_say()
+    desk.grow(4, num_hinted=3)
+    desk.session.repeat_from(LONG)
+    commit = desk.must_say()
+    assert (len(commit.tokens), commit.num_hinted) == (8, 0)
+
+
 def test_what_is_acknowledged_is_not_repeated() -> None:
     desk = Desk()
     desk.grow(20)
