@@ -123,7 +123,7 @@ def bench(
         return
     if out is not None:
         benchmarks.check_folder(out)
-    for chosen in benchmarks.names() if name == "all" else [name]:
+    for chosen in benchmarks.installed() if name == "all" else [name]:
         report = benchmarks.run(
             chosen, quick=quick, real=real, busy=busy, plot=plot, jobs=jobs, resume=resume
         )

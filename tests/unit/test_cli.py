@@ -179,6 +179,17 @@ def test_bench_quick_repeats_less(canned_benchmark: list[dict[str, Any]]) -> Non
     assert canned_benchmark == [{"repeats": bench.QUICK_REPEATS}]
 
 
+def test_bench_all_leaves_out_what_cannot_run_here_and_says_so(
+    canned_benchmark: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(bench._module("canned"), "NEEDS", "no_such_module", raising=False)
+    assert run_cli("bench", "all", "--json") == 0
+    assert canned_benchmark == []
+    assert capsys.readouterr().err == "canned: left out, for no_such_module is not installed here\n"
+
+
 @pytest.mark.usefixtures("canned_benchmark")
 def test_bench_prints_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("bench", "canned") == 0

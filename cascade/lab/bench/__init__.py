@@ -5,12 +5,15 @@ where fewer repeats are not enough; one that can draw its figures takes `plot`, 
 `jobs`, the processes it may use, and `resume`, a file of what is done already. Its docstring's first line
 says what it measures. Figures carry their unit in the name. Modules with an underscore are their tools.
 
+One that needs a module that not every environment has names it, `NEEDS`, and `bench all` leaves it out there.
+
 This is the only place in the library where a wall clock may be read.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -21,9 +24,10 @@ from typing import Any
 from cascade import __version__
 from cascade.errors import SettingsError
 
+from ..progress import say
 from ._store import check_folder, store
 
-__all__ = ["QUICK_REPEATS", "catalogue", "check_folder", "names", "run", "store"]
+__all__ = ["QUICK_REPEATS", "catalogue", "check_folder", "installed", "names", "run", "store"]
 
 QUICK_REPEATS = 3
 
@@ -31,6 +35,18 @@ QUICK_REPEATS = 3
 def names() -> list[str]:
     """The benchmarks there are."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def installed() -> list[str]:
+    """Those for which this environment has what they need (`NEEDS`); of the others it says so."""
+    found = []
+    for name in names():
+        needed = getattr(_module(name), "NEEDS", None)
+        if needed is None or importlib.util.find_spec(needed) is not None:
+            found.append(name)
+        else:
+            say(f"{name}: left out, for {needed} is not installed here")
+    return found
 
 
 def catalogue() -> dict[str, str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+NEEDS = "vllm"
 TARGET, DRAFT = "smollm2-135m", "smollm2-135m-draft"
 DTYPE = "float32"
 """In bfloat16 near ties fall differently at another width of a pass, with vLLM as with us."""
