@@ -349,3 +349,50 @@ async def test_replicas_come_and_go_with_the_load() -> None:
         assert loads_of(engine) == [2]
         for number, opened in enumerate(texts[:2]):
             assert await opened.finish() == ANSWER(request(number, 5000))
+
+
+@in_virtual_time
+async def test_what_a_text_may_not_it_may_not_elsewhere() -> None:
+    """Go on without being acknowledged, while its owner is held, or where the device has the pen."""
+    loop = asyncio.get_running_loop()
+    async with replicas(2, new=lambda: new_engine(run_ahead=16)) as (engine, workers):
+        held = Opened(engine, request(3, 100), request(3, 1).prompt, owner="held")
+        silent = Opened(engine, request(1, 100), request(1, 1).prompt, owner="silent", acknowledges=False)
+        kept = Opened(engine, request(2, 100), request(2, 1).prompt, owner="kept")
+        kept.keep([5, 6], [True, True], may_go_on=False)
+        await asyncio.sleep(1)
+        until_s = loop.time() + 10
+        engine.hold("held", until_s)
+        await asyncio.sleep(1)
+        num_committed, said = engine.stats.num_committed, [list(text.said) for text in (held, silent, kept)]
+        assert (len(silent.said), kept.said[-2:]) == (16, [5, 6])
+        for worker in workers.workers:  # one after the other, so that everybody moves
+            worker.kill()
+            await asyncio.sleep(2)
+        assert engine.stats.num_committed >= num_committed, "what was done was done"
+        assert [text.said for text in (held, silent, kept)] == said
+        silent.acknowledge()
+        kept.keep([7], [True], may_go_on=True)
+        assert await silent.finish() == ANSWER(request(1, 100))
+        await kept.finish()
+        assert kept.said[: len(said[2]) + 1] == [*said[2], 7]
+        assert await held.finish() == ANSWER(request(3, 100))
+        assert loop.time() > until_s
+
+
+@in_virtual_time
+async def test_who_begins_again_closes_what_was_open() -> None:
+    """A replica that was given up, and was only slow, does not decode for nobody."""
+    async with replicas(1) as (engine, workers):
+        (worker,) = workers.workers
+        opened = Opened(engine, request(1, 400), request(1, 1).prompt)
+        await opened.until(lambda: len(opened.said) > 5)
+        worker.is_deaf = True
+        engine.hint(opened.text, 0, 0, (1,))
+        await asyncio.sleep(0.01)
+        worker.is_deaf = False
+        assert await opened.finish() == ANSWER(request(1, 400))
+        await asyncio.sleep(1)
+        assert engine.stats.num_committed <= 400 + 256 + 16, "twice for a while, and no more"
+        assert worker.host is not None
+        assert not worker.host.engine._decodes  # type: ignore[attr-defined]
