@@ -66,6 +66,7 @@ class RayWorkers:
         )
         self._new_engine = new_engine
         self._settings = settings
+        self._gcs: Any = None
 
     def new(self, index: int) -> RayWorker:
         worker = RayWorker(self._ray, lambda: self._kind.remote(self._new_engine), index, self._settings)
@@ -78,9 +79,10 @@ class RayWorkers:
 
     def _draining(self) -> frozenset[str]:
         try:
-            # As Ray Serve asks for it; there is no public way.
-            gcs = self._ray._raylet.GcsClient(address=self._ray.get_runtime_context().gcs_address)
-            return frozenset(gcs.get_draining_nodes(timeout=GCS_S))
+            if self._gcs is None:  # as Ray Serve asks it; there is no public way
+                address = self._ray.get_runtime_context().gcs_address
+                self._gcs = self._ray._raylet.GcsClient(address=address)
+            return frozenset(self._gcs.get_draining_nodes(timeout=GCS_S))
         except Exception as error:  # whatever goes wrong there, replicas go on as they are
             log.debug("which nodes are drained is not known: %r", error)
             return frozenset()
