@@ -79,6 +79,13 @@ def serve(
         ),
     ] = "",
     replicas: Annotated[int, typer.Option(min=1, help="With --ray, how many engines share the work.")] = 1,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="Up to so many, as the load wants it.", show_default="as --replicas"),
+    ] = None,
+    texts_per_replica: Annotated[
+        int, typer.Option(min=1, help="With --max-replicas, more texts than this for each start another.")
+    ] = 32,
     replica_cpus: Annotated[
         float, typer.Option(min=0, help="With --ray, CPUs that each of them books.")
     ] = 1.0,
@@ -118,7 +125,7 @@ def serve(
         drain_s=drain_seconds,
         edge=EdgeSettings() if config is None else read_config(config),
     )
-    if replicas > 1 and not ray:
+    if (replicas > 1 or max_replicas is not None) and not ray:
         raise SettingsError("replicas", "several engines need --ray, for example --ray local")
     recipe = recipe_for(
         engine,
@@ -133,7 +140,12 @@ def serve(
         recipe,
         options,
         ray=RaySettings(address=ray, num_cpus=replica_cpus, num_gpus=replica_gpus) if ray else None,
-        replicas=ReplicaSettings(num_replicas=replicas),
+        replicas=ReplicaSettings(
+            num_replicas=replicas,
+            max_replicas=max_replicas,
+            texts_per_replica=texts_per_replica,
+            goal_s_per_token=options.edge.goal_s_per_token,
+        ),
         json_output=as_json,
     )
     raise typer.Exit(code)

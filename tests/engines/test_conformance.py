@@ -101,6 +101,17 @@ def test_many_engines_behind_one_address(num_replicas: int, check: Check) -> Non
     run_virtual(main(), limit_s=200.0)
 
 
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_many_engines_lack_what_each_of_them_lacks(check: Check) -> None:
+    async def main() -> None:
+        workers = LocalWorkers(lambda: PlainEngine(TARGET, run_ahead=RUN_AHEAD, lacks=LACKS_ALL))
+        async with ReplicatedEngine.over(workers, ReplicaSettings(num_replicas=2)) as engine:
+            assert engine.served.lacks == LACKS_ALL
+            await check_engine(check, engine, TARGET, uses_hints=False)
+
+    run_virtual(main(), limit_s=200.0)
+
+
 @pytest.fixture(scope="module")
 def real_target() -> LanguageModel:
     from cascade.models.huggingface import HuggingFaceModel

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 
 import pytest
 
 import cascade
 from cascade import errors
-from cascade.errors import CascadeError, ContextExceeded, RefusedError, SettingsError
+from cascade.errors import CascadeError, ContextExceeded, MemoryExceeded, RefusedError, SettingsError
 
 CLASSES = {
     name: value
@@ -74,3 +75,9 @@ def drawn_tree() -> dict[str, str | None]:
 def real_parent(kind: type[BaseException]) -> str | None:
     """The nearest ancestor among our own classes."""
     return next((base.__name__ for base in kind.__mro__[1:] if base.__name__ in CLASSES), None)
+
+
+def test_what_an_engine_says_elsewhere_keeps_its_facts() -> None:
+    error = pickle.loads(pickle.dumps(MemoryExceeded(5, 3)))
+    assert (type(error), error.needed_bytes, error.budget_bytes) == (MemoryExceeded, 5, 3)
+    assert str(error) == str(MemoryExceeded(5, 3))

@@ -17,6 +17,7 @@ from . import orders
 from .mirror import MirroredText
 from .placing import Beginnings, choose, moves
 from .replica import Replica
+from .scaling import Demand, Scaler
 from .settings import ReplicaSettings
 from .totals import total
 from .worker import Worker, Workers
@@ -33,11 +34,19 @@ FIRST_LIFE = 0
 class ReplicatedEngine:
     """An `Engine` for those above: `async with ReplicatedEngine.over(workers, settings) as engine:`."""
 
-    def __init__(self, places: Sequence[Worker], served: Served, settings: ReplicaSettings) -> None:
+    def __init__(
+        self, workers: Workers, places: Sequence[Worker], served: Served, settings: ReplicaSettings
+    ) -> None:
         self.served = served
         self.is_alive = True
+        self._workers = workers
         self._settings = settings
         self.replicas = [self._new_replica(index, place) for index, place in enumerate(places)]
+        self._num_ever = len(self.replicas)
+        self._tending: dict[Replica, asyncio.Task[None]] = {}
+        self._scaler = Scaler(settings)
+        self._past = EngineStats()
+        """What replicas did that were ended."""
         self._homeless: dict[MirroredText, None] = {}
         """Texts that want tokens while no replica is there."""
         self._beginnings: Beginnings[Replica] = Beginnings()
@@ -48,14 +57,17 @@ class ReplicatedEngine:
     async def over(cls, workers: Workers, settings: ReplicaSettings) -> AsyncIterator[ReplicatedEngine]:
         """Start the replicas; the engine is there as soon as the first of them says what it serves."""
         places = [workers.new(index) for index in range(settings.num_replicas)]
+        engine = None
         try:
-            yield cls(places, await _first_served(places), settings)
+            engine = cls(workers, places, await _first_served(places), settings)
+            yield engine
         finally:
-            await asyncio.gather(*(place.close() for place in places))
+            ended = places if engine is None else engine.replicas
+            await asyncio.gather(*(each.close() for each in ended))
 
     @property
     def stats(self) -> EngineStats:
-        return total(replica.stats for replica in self.replicas)
+        return total([self._past, *(replica.stats for replica in self.replicas)])
 
     @property
     def kv_bytes(self) -> int:
@@ -148,15 +160,15 @@ class ReplicatedEngine:
         self._homeless.pop(mirror, None)
         if mirror.replica is not None:
             self._beginnings.note(mirror.owner, mirror.text, mirror.replica)
-            mirror.replica.close(mirror)
+            mirror.replica.part_with(mirror)
 
     async def run(self) -> None:
         """Keep the replicas alive; over when none of them can be had any more."""
         try:
             async with asyncio.TaskGroup() as group:
                 for replica in self.replicas:
-                    group.create_task(replica.tend(), name=f"engine-{replica.name}")
-                group.create_task(self._look_after(), name="engine-replicas")
+                    self._tend(group, replica)
+                group.create_task(self._look_after(group), name="engine-replicas")
         except* EngineError as errors:
             raise errors.exceptions[0] from None
         finally:
@@ -201,14 +213,15 @@ class ReplicatedEngine:
 
     def _loads(self) -> dict[Replica, int]:
         """Of the replicas that take texts; the one that had the fewest so far stands first."""
-        there = sorted((each for each in self.replicas if each.is_up), key=lambda each: each.num_opened)
-        return {replica: len(replica.running) for replica in there}
+        up = [replica for replica in self.replicas if replica.is_up]
+        there = [replica for replica in up if not replica.is_leaving] or up
+        return {each: len(each.running) for each in sorted(there, key=lambda each: each.num_opened)}
 
     def _even_out(self) -> None:
         """No replica has much more to do than another."""
         for source, goal in moves(self._loads()):
             text = min(source.running, key=lambda each: each.head)  # what costs least to begin anew
-            source.close(text)
+            source.part_with(text)
             self._open_at(goal, text)
 
     def _on_up(self, replica: Replica) -> None:
@@ -237,9 +250,68 @@ class ReplicatedEngine:
             on_finished=self._on_finished,
         )
 
-    async def _look_after(self) -> None:
+    # How many there are
+
+    def _tend(self, group: asyncio.TaskGroup, replica: Replica) -> None:
+        self._tending[replica] = group.create_task(replica.tend(), name=f"engine-{replica.name}")
+
+    def _add(self, group: asyncio.TaskGroup) -> None:
+        replica = self._new_replica(self._num_ever, self._workers.new(self._num_ever))
+        self._num_ever += 1
+        self.replicas.append(replica)
+        self._tend(group, replica)
+
+    def _follow_load(self, group: asyncio.TaskGroup) -> None:
+        """Start some, or choose one that is to go."""
+        staying = [replica for replica in self.replicas if not replica.is_leaving]
+        demand = Demand(
+            num_replicas=len(staying),
+            num_texts=len(self._homeless) + sum(len(replica.running) for replica in self.replicas),
+            pass_s=self.pass_s,
+        )
+        change = self._scaler.change(demand, self._now_s())
+        if change:
+            log.info("%d texts on %d replicas: %+d", demand.num_texts, demand.num_replicas, change)
+        for _ in range(change):
+            self._add(group)
+        if change < 0:
+            min(staying, key=lambda replica: (replica.is_up, len(replica.running))).is_leaving = True
+
+    async def _leave_machines(self, group: asyncio.TaskGroup) -> None:
+        """Those whose machine goes down have others come in their place."""
+        leaving = await self._workers.leaving()
+        for replica in [each for each in self.replicas if each.place in leaving and not each.is_leaving]:
+            log.info("%s leaves its machine, which goes down", replica.name)
+            replica.is_leaving = True
+            self._add(group)
+
+    async def _let_go(self) -> None:
+        """Of those that are to leave, but not of the last one that is up."""
+        for replica in [each for each in self.replicas if each.is_leaving]:
+            others_up = any(each.is_up and not each.is_leaving for each in self.replicas)
+            if others_up or not replica.is_up:
+                await self._end(replica)
+
+    async def _end(self, replica: Replica) -> None:
+        """Its texts go on elsewhere."""
+        replica.up.clear()
+        task = self._tending.pop(replica)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self.replicas.remove(replica)
+        self._past = total([self._past, replica.stats])
+        self._beginnings.forget(replica)
+        for text in tuple(replica.texts.values()):
+            replica.part_with(text)
+            self._settle(text)
+        await replica.close()
+
+    async def _look_after(self, group: asyncio.TaskGroup) -> None:
         while True:
             await asyncio.sleep(LOOK_AFTER_S)
+            await self._leave_machines(group)
+            self._follow_load(group)
+            await self._let_go()
             now_s = self._now_s()
             for owner in [owner for owner, until_s in self._held_until_s.items() if until_s <= now_s]:
                 del self._held_until_s[owner]

@@ -51,8 +51,9 @@ class _Held:
 class Host:
     """What commits is not queued: it is read from the texts when the front asks, so nothing waits twice."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, place: str = "") -> None:
         self.engine = engine
+        self._place = place
         self._name = uuid.uuid4().hex
         self._life = self._newest = NO_LIFE
         self._num_taken = 0
@@ -78,7 +79,7 @@ class Host:
         self._life = self._newest = life
         self._num_taken = 0
         self._is_news.set()  # who waits for news of another life waits in vain
-        return Begun(self.engine.served, self._name)
+        return Begun(self.engine.served, self._name, self._place)
 
     def take(self, batch: Batch) -> None:
         """Carry out orders, unless they are of another life."""

@@ -27,6 +27,8 @@ class LocalWorkers:
         seed: int = 0,
     ) -> None:
         self.workers: list[LocalWorker] = []
+        self.gone_soon: set[str] = set()
+        """Places, which are called `place 0` and so on."""
         self.new_engine = new_engine
         self.way_s = way_s
         self.restart_s = restart_s
@@ -34,9 +36,12 @@ class LocalWorkers:
         self._dice = random.Random(seed)
 
     def new(self, index: int) -> LocalWorker:
-        worker = LocalWorker(self)
+        worker = LocalWorker(self, f"place {index}")
         self.workers.append(worker)
         return worker
+
+    async def leaving(self) -> frozenset[str]:
+        return frozenset(self.gone_soon)
 
     def order_s(self) -> float:
         """How long the next orders take."""
@@ -46,7 +51,8 @@ class LocalWorkers:
 class LocalWorker:
     """A host, and the way to it, which takes `way_s`. Its engine may be killed, and comes back anew."""
 
-    def __init__(self, workers: LocalWorkers) -> None:
+    def __init__(self, workers: LocalWorkers, place: str) -> None:
+        self.place = place
         self.host: Host | None = None
         self.is_cut = False
         """Nothing comes through any more, in either direction, and nobody is told."""
@@ -58,7 +64,7 @@ class LocalWorker:
     async def begin(self, life: int) -> Begun:
         if self.host is None:
             await asyncio.sleep(self._workers.restart_s)
-            self.host = Host(self._workers.new_engine())
+            self.host = Host(self._workers.new_engine(), self.place)
             self._running = asyncio.create_task(self.host.engine.run(), name="local-replica")
         await asyncio.sleep(self._workers.way_s)
         return self._there().begin(life)

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 INSTALL = "replicas need Ray: pip install 'cascade-edge[edge,ray]'"
 WAITS_S = 30.0
 """A replica that is not there after so long is spoken of: mostly no machine has what it asks for."""
+GCS_S = 2.0
 EXIT_DEAD = 1
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -65,11 +66,26 @@ class RayWorkers:
         )
         self._new_engine = new_engine
         self._settings = settings
+        self._gcs: Any = None
 
     def new(self, index: int) -> RayWorker:
         worker = RayWorker(self._ray, lambda: self._kind.remote(self._new_engine), index, self._settings)
         self.workers.append(worker)
         return worker
+
+    async def leaving(self) -> frozenset[str]:
+        """Nodes that are being drained (`ray drain-node`, or a cloud that takes its machine back)."""
+        return await asyncio.to_thread(self._draining)
+
+    def _draining(self) -> frozenset[str]:
+        try:
+            if self._gcs is None:  # as Ray Serve asks it; there is no public way
+                address = self._ray.get_runtime_context().gcs_address
+                self._gcs = self._ray._raylet.GcsClient(address=address)
+            return frozenset(self._gcs.get_draining_nodes(timeout=GCS_S))
+        except Exception as error:  # whatever goes wrong there, replicas go on as they are
+            log.debug("which nodes are drained is not known: %r", error)
+            return frozenset()
 
 
 class RayWorker:
@@ -168,7 +184,8 @@ class _Actor:
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     async def _make(self) -> Host:
-        host = Host(await asyncio.to_thread(self._new_engine))
+        node, _ = await self.where()
+        host = Host(await asyncio.to_thread(self._new_engine), node)
         self._running = asyncio.create_task(self._run(host.engine), name="replica-engine")
         return host
 
@@ -196,6 +213,7 @@ def _join(ray: Any, settings: RaySettings) -> None:
         options |= {"include_dashboard": False, "object_store_memory": settings.object_store_bytes}
     try:
         ray.init(address=settings.address, **options)
+        ray._private.worker._worker_logs_enabled = False  # on standard output, which is not Ray's
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise SettingsError("ray", f"no cluster at {settings.address!r}: {_first_line(error)}") from error
 

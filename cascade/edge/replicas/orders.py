@@ -147,3 +147,5 @@ class Begun(NamedTuple):
     served: Served
     engine: str
     """Another name, another engine: what the one before had in its caches is gone."""
+    place: str
+    """The machine it is on."""

@@ -38,6 +38,10 @@ class Replica:
         self.index = index
         self.up = asyncio.Event()
         """It takes texts."""
+        self.place = ""
+        """The machine it is on."""
+        self.is_leaving = False
+        """It is to go as soon as another one is up: it takes no new texts."""
         self.num_lives = 0
         self.num_failures = 0
         """Attempts in a row that came to nothing."""
@@ -108,7 +112,7 @@ class Replica:
             if not self.owners[text.owner]:
                 del self.owners[text.owner]
 
-    def close(self, text: MirroredText) -> None:
+    def part_with(self, text: MirroredText) -> None:
         """It is over, or goes on elsewhere."""
         self.rest(text)
         del self.texts[text.id]
@@ -129,6 +133,11 @@ class Replica:
     def acknowledge(self, text: MirroredText) -> None:
         self._known[text.id] = text
         self._flush_soon()
+
+    async def close(self) -> None:
+        """It is not needed any more, and nobody tends it."""
+        self.up.clear()
+        await self._worker.close()
 
     def hold(self, owner: str, wait_s: float) -> None:
         self.tell(Hold(owner, wait_s))
@@ -189,6 +198,7 @@ class Replica:
             self._past, self._now = self.stats, EngineStats()
             self.engine = begun.engine
         self._num_sent = self._num_taken = 0
+        self.place = begun.place
         self.up.set()
         log.info("%s is up", self.name)
         self._on_up(self)

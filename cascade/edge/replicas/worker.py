@@ -43,3 +43,7 @@ class Workers(Protocol):
     def new(self, index: int) -> Worker:
         """A place for one more."""
         ...
+
+    async def leaving(self) -> frozenset[str]:
+        """Machines that will be gone soon: their replicas should move."""
+        ...
