@@ -85,7 +85,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats: a look, not a measurement.")] = False,
     real: Annotated[
-        bool, typer.Option("--real", help="The real target instead of virtual time (edge).")
+        bool, typer.Option("--real", help="The real target instead of virtual time (edge, cascade).")
     ] = False,
     busy: Annotated[
         bool, typer.Option("--busy", help="Another process wants the device's core (pair).")

@@ -139,6 +139,26 @@ def test_a_benchmark_is_stored(
     assert stored["command"] == "cascade bench design --quick"
 
 
+def test_figures_of_another_kind_do_not_replace_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cascade.lab.bench import cascade as benchmark
+
+    def run(*, quick: bool = False, real: bool = False) -> dict[str, Any]:
+        return {"is_real": real}
+
+    monkeypatch.setattr(benchmark, "run", run)
+    for options in ([], ["--real", "--quick"]):
+        with pytest.raises(SystemExit):
+            cascade(["bench", "cascade", *options, "--out", str(tmp_path)])
+    stored = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert {name: each["figures"]["is_real"] for name, each in stored.items()} == {
+        "cascade.json": False,
+        "cascade-real.json": True,
+    }
+    assert stored["cascade-real.json"]["command"] == "cascade bench cascade --quick --real"
+
+
 def test_a_folder_that_cannot_be_is_said_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

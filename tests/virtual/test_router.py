@@ -148,7 +148,7 @@ def test_what_nobody_audits_goes_where_it_saves_most() -> None:
         router.learn(Route.CLOUD, dear if number % 2 else cheap, prices, facts)
     assert router.choose(dear, ALL, prices) is Route.DEVICE
     assert router.choose(cheap, ALL, prices) is not Route.DEVICE
-    assert router.choose(dataclasses.replace(cheap, balance=1000), ALL, prices) is Route.DEVICE
+    assert router.choose(dataclasses.replace(cheap, balance=3000), ALL, prices) is Route.DEVICE
 
 
 def test_a_draft_is_believed_as_far_as_it_was_right() -> None:

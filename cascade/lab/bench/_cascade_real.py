@@ -45,6 +45,11 @@ class Edge:
     def name(self) -> str:
         return f"{self.dtype}, exact" if self.is_exact else self.dtype
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of `cascade serve`."""
+        return ("--exact",) if self.is_exact else ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -129,8 +134,7 @@ def _ask(
     runner = ThreadRunner("cascade-draft")
     say(f"starting an edge in {edge.name}")
     asked: list[tuple[Place, dict[str, Course], Block]] = []
-    options = ("--exact",) if edge.is_exact else ()
-    with real_edge(TARGET, edge.dtype, edge_core, *options) as url:
+    with real_edge(TARGET, edge.dtype, edge_core, *edge.options) as url:
         for place in places:
             courses = place.courses()
             block = asyncio.run(

@@ -30,8 +30,10 @@ def check_folder(folder: Path) -> None:
 
 
 def store(report: Mapping[str, Any], folder: Path, *, options: Sequence[str]) -> Path:
-    """Write `NAME.json` as a whole or not at all; returns where it is."""
-    path = folder / f"{report['benchmark']}.json"
+    """Write `NAME.json` as a whole or not at all; returns where it is. With an option that asks for other
+    figures it is `NAME-OPTION.json`."""
+    others = [option.removeprefix("--") for option in options if option != "--quick"]
+    path = folder / ("-".join([report["benchmark"], *others]) + ".json")
     content = {
         "benchmark": report["benchmark"],
         "command": " ".join(["cascade bench", report["benchmark"], *options]),
