@@ -55,6 +55,7 @@ docs: $(DEV) ## bring the references of command line and settings, and the first
 	@$(BIN)/python tools/help_texts.py --write
 	@$(BIN)/python tools/settings_page.py --write
 	@$(BIN)/python tools/first_screen.py --write
+	@$(BIN)/python tools/pair_table.py --write
 
 bench: $(DEV) ## measure this machine and run the shipped experiments, briefly; all of it goes to BENCH
 	@$(BIN)/cascade bench all --quick --out $(BENCH)

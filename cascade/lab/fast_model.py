@@ -46,8 +46,15 @@ class Loop:
     """Of one row."""
     row_s: float = 0.0
     """What each further row adds to a pass."""
+    hints_s: tuple[float, ...] = ()
+    """Instead, where costs are no line: what 0, 1, 2, ... hints add to a pass; as many as it may be fed."""
     jitter_s: float = 0.0
     """Mean of an exponential delay on top of either way; order is kept."""
+
+    def pass_of_s(self, num_hints: int) -> float:
+        """What a pass takes that is fed so many."""
+        extra_s = self.hints_s[num_hints] if self.hints_s else self.row_s * num_hints
+        return self.pass_s + extra_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,7 @@ def run_fast(
 ) -> FastOutcome:
     """Decode `num_tokens` tokens."""
     way_s, step_s, window = loop.rtt_s / 2 + TIE_S, loop.draft_step_s, policy.window
+    pass_of_s = [loop.pass_of_s(num_hints) for num_hints in range(policy.max_fed_hints + 1)]
     up_s, down_s = _jitter(loop.jitter_s, 2 * seed), _jitter(loop.jitter_s, 2 * seed + 1)
     # The device: `known` committed tokens, guesses up to `end`, the first wrong one at `wrong`.
     known = end = 0
@@ -141,7 +149,7 @@ def run_fast(
                 break
             now_s = min(hints[0][0], wait_until_s) if hints else wait_until_s
         num_fed = min(policy.max_fed_hints, chain_end - head, num_tokens - head - 1)
-        now_s += loop.pass_s + loop.row_s * num_fed
+        now_s += pass_of_s[num_fed]
         num_passes += 1
         num_rows += num_fed + 1
         head += min(num_fed, chain_wrong - head) + 1

@@ -2,59 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from .fast_model import FixedPolicy, Loop, run_fast
+from .watched import Step
 
-__all__ = ["best_question", "expected_gain"]
+__all__ = ["Costs", "Curve", "best_question", "expected_gains", "served_curve"]
 
 WINDOW = 16
 MAX_GATHERED = 4
 MAX_ASKED = 8
+ENOUGH_PASSES = 8
+"""Of a width: their median is what such a pass takes."""
+
+Curve = Mapping[int, float]
+"""Rows -> seconds."""
+Coins = Sequence[bool]
+"""Is the draft right, token by token of a text, everything before it being the target's?"""
 
 
-def expected_gain(
-    coins: Sequence[bool], curve_s: Mapping[int, float], *, rtt_s: float, draft_step_s: float, pass_s: float
-) -> float:
-    """Plain streaming's time per token by that of the best fixed policy, for a text on which the draft agrees
-    as `coins` say.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What was measured, all of it in the runs that are to be foretold."""
 
-    `pass_s` is what a token of plain streaming takes; of the curve only the shape counts. For every number of
-    hints that are fed at most, the pass costs what the curve says at that width.
+    plain_s: float
+    """A token of plain streaming."""
+    pass_s: Curve
+    """From one pass to the next, by rows, while the device drafts."""
+    draft_step_s: float
+    """The way to the draft's thread and back included."""
+    rtt_s: float
+    """As the device measured it: the link, and what both ends take to hand a message over."""
+
+    def of_pass_s(self, rows: int) -> float:
+        return _at(self.pass_s, rows)
+
+
+def expected_gains(texts: Sequence[Coins], costs: Costs) -> list[float]:
+    """Plain streaming's time per token by that of the best fixed policy, text by text.
+
+    One policy for all: one for each text would be chosen with a knowledge that nobody has. Every text has its
+    own agreement and its end, behind which there is nothing to draft ahead for.
     """
-    best_s = pass_s
-    for num_fed in range(1, max(curve_s)):
-        row_s = pass_s * (_at(curve_s, 1 + num_fed) / curve_s[1] - 1) / num_fed
-        loop = Loop(rtt_s=rtt_s, draft_step_s=draft_step_s, pass_s=pass_s, row_s=row_s)
-        for num_gathered in range(MAX_GATHERED + 1):  # 0: the edge does not wait
-            policy = FixedPolicy(
-                window=WINDOW,
-                max_fed_hints=num_fed,
-                patience_s=rtt_s + (num_gathered + 1) * draft_step_s if num_gathered else 0.0,
-                first_batch=max(1, num_gathered),
-            )
-            best_s = min(best_s, run_fast(policy, loop, coins, len(coins)).time_per_token_s)
-    return pass_s / best_s
+    plain_s = [costs.plain_s] * len(texts)
+    choices = [plain_s, *(_times_s(texts, policy, loop) for policy, loop in _choices(costs))]
+    return [costs.plain_s / time_s for time_s in min(choices, key=sum)]
 
 
-def best_question(
-    agreement: float, curve_s: Mapping[int, float], *, rtt_s: float, draft_step_s: float
-) -> int:
+def served_curve(passes: Iterable[Step], quiet: Curve) -> dict[int, float]:
+    """The curve by the passes that an edge made; widths of which it made too few are as far off the `quiet`
+    curve as the others."""
+    seconds: dict[int, list[float]] = {}
+    for step in passes:
+        if step.rows <= max(quiet):  # more were a prompt's
+            seconds.setdefault(step.rows, []).append(step.seconds)
+    seen = {rows: statistics.median(each) for rows, each in seconds.items() if len(each) >= ENOUGH_PASSES}
+    off = statistics.fmean(seen[rows] / _at(quiet, rows) for rows in seen) if seen else 1.0
+    return dict(sorted({**{rows: off * each_s for rows, each_s in quiet.items()}, **seen}.items()))
+
+
+def best_question(agreement: float, curve: Curve, *, rtt_s: float, draft_step_s: float) -> int:
     """How many guesses ask-and-wait should send at once."""
     a = min(agreement, 0.98)
 
     def s_per_token(num: int) -> float:
         tokens = (1 - a ** (num + 1)) / (1 - a)
-        return (rtt_s + num * draft_step_s + _at(curve_s, num + 1)) / tokens
+        return (rtt_s + num * draft_step_s + _at(curve, num + 1)) / tokens
 
     return min(range(1, MAX_ASKED + 1), key=s_per_token)
 
 
-def _at(curve_s: Mapping[int, float], rows: int) -> float:
+def _choices(costs: Costs) -> Iterator[tuple[FixedPolicy, Loop]]:
+    most = max(costs.pass_s) - 1
+    loop = Loop(
+        rtt_s=costs.rtt_s,
+        draft_step_s=costs.draft_step_s,
+        pass_s=costs.of_pass_s(1),
+        hints_s=tuple(costs.of_pass_s(1 + hints) - costs.of_pass_s(1) for hints in range(most + 1)),
+    )
+    for num_fed in range(1, most + 1):
+        for num_gathered in range(MAX_GATHERED + 1):  # 0: the edge does not wait
+            patience_s = costs.rtt_s + (num_gathered + 1) * costs.draft_step_s if num_gathered else 0.0
+            policy = FixedPolicy(
+                window=WINDOW,
+                max_fed_hints=num_fed,
+                patience_s=patience_s,
+                first_batch=max(1, num_gathered),
+            )
+            yield policy, loop
+
+
+def _times_s(texts: Sequence[Coins], policy: FixedPolicy, loop: Loop) -> list[float]:
+    return [run_fast(policy, loop, coins, len(coins)).time_per_token_s for coins in texts]
+
+
+def _at(curve: Curve, rows: int) -> float:
     """On straight lines between the widths that were measured."""
-    above = min((width for width in curve_s if width >= rows), default=max(curve_s))
-    below = max(width for width in curve_s if width <= rows)
+    above = min((width for width in curve if width >= rows), default=max(curve))
+    below = max(width for width in curve if width <= rows)
     if above == below:
-        return curve_s[below]
+        return curve[below]
     share = (rows - below) / (above - below)
-    return curve_s[below] + share * (curve_s[above] - curve_s[below])
+    return curve[below] + share * (curve[above] - curve[below])

@@ -6,20 +6,22 @@ counts is the ratio of two runs of one prompt that stood next to each other.
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
-from ..decoding import Sampling, pick_rows
+from ..decoding import Sampling
 from ..device import Device, Ledger, Policy
-from ..events import Source, Summary, Token
+from ..events import Source, Summary
 from ..links.base import Dialer, Link
 from ..links.websocket import WebSocketDialer
-from ..models.base import Feed, LanguageModel
+from ..models.base import LanguageModel
+from ..models.runner import Runner
 from ..testing import Conditions, EmulatedLink
 
-__all__ = ["Block", "Course", "Run", "agreed", "run_block"]
+__all__ = ["Block", "Course", "Run", "dialer", "run_block"]
 
 WARM_UP_TOKENS = 24
 """Of a first stream of each policy that is not counted: devices live long, and know their link."""
@@ -46,6 +48,8 @@ class Run:
     sources: tuple[Source, ...]
     """Of the tokens."""
     summary: Summary
+    began_s: float
+    ended_s: float
 
 
 @dataclass(slots=True)
@@ -74,14 +78,18 @@ class Block:
             if number in others
         ]
 
-    def mean(self, name: str, figure: str) -> float:
-        """Of a figure of the summaries, where it is known."""
+    def known(self, name: str, figure: str) -> list[float]:
+        """A figure of the summaries, of those that know it."""
         values = [getattr(run.summary, figure) for run in self.runs[name].values()]
-        return statistics.fmean([value for value in values if value is not None] or [0.0])
+        return [value for value in values if value is not None]
+
+    def mean(self, name: str, figure: str) -> float:
+        """Of such a figure; 0 where nobody knows it."""
+        return statistics.fmean(self.known(name, figure) or [0.0])
 
 
 async def run_block(
-    url: str,
+    dial: Dialer,
     draft: LanguageModel,
     prompts: Sequence[Sequence[int]],
     courses: dict[str, Course],
@@ -89,14 +97,16 @@ async def run_block(
     rtt_s: float,
     temperature: float,
     num_tokens: int,
+    runner: Runner | None = None,
 ) -> Block:
     """The first of the prompts warms up. Answers of fewer than four tokens say nothing about time, and are
-    left out."""
+    left out. `runner`: of the draft, for all courses."""
+    now_s = asyncio.get_running_loop().time
     block = Block(rtt_s, temperature, {name: {} for name in courses}, {name: [] for name in courses})
     async with AsyncExitStack() as stack:
         devices = {
             name: await stack.enter_async_context(
-                Device([_dialer(url, rtt_s)], draft=draft, ledger=course.ledger)
+                Device([dial], draft=draft, runner=runner, ledger=course.ledger)
             )
             for name, course in courses.items()
         }
@@ -108,6 +118,7 @@ async def run_block(
                 if number % course.every and number:
                     continue
                 sampling = Sampling(temperature=temperature, seed=1 + number)
+                began_s = now_s()
                 stream = devices[name].stream(
                     list(prompt),
                     max_new_tokens=num_tokens if number else WARM_UP_TOKENS,
@@ -117,40 +128,27 @@ async def run_block(
                     quality=course.quality,
                 )
                 tokens = [token async for token in stream]
-                run = _run(prompt, sampling, tokens, stream.summary)
+                run = Run(
+                    prompt=tuple(prompt),
+                    sampling=sampling,
+                    tokens=tuple(token.id for token in tokens),
+                    sources=tuple(token.source for token in tokens),
+                    summary=stream.summary,
+                    began_s=began_s,
+                    ended_s=now_s(),
+                )
                 block.delivered[name].append(run)
                 if number and len(tokens) > 3:
                     block.runs[name][number] = run
     return block
 
 
-def _run(prompt: Sequence[int], sampling: Sampling, tokens: Sequence[Token], summary: Summary) -> Run:
-    return Run(
-        prompt=tuple(prompt),
-        sampling=sampling,
-        tokens=tuple(token.id for token in tokens),
-        sources=tuple(token.source for token in tokens),
-        summary=summary,
-    )
-
-
-def agreed(draft: LanguageModel, run: Run) -> list[bool]:
-    """Would the draft have guessed each token, everything before it being the target's?"""
-    sequence = draft.new_sequence()
-    fed = [*run.prompt, *run.tokens[:-1]]
-    logits = draft.forward([Feed(sequence, fed, len(run.tokens))])
-    sequence.release()
-    positions = range(len(run.prompt), len(run.prompt) + len(run.tokens))
-    picks = pick_rows(logits, [run.sampling] * len(run.tokens), list(positions)).tolist()
-    return [guess == token for guess, token in zip(picks, run.tokens, strict=True)]
-
-
-def _dialer(url: str, rtt_s: float) -> Dialer:
+def dialer(url: str, rtt_s: float) -> Dialer:
+    """To an edge on this machine, as if it were so far away."""
     socket = WebSocketDialer(url)
 
     async def dial() -> Link:
-        link = await socket()
         one_way = Conditions(delay_s=rtt_s / 2)
-        return EmulatedLink(link, up=one_way, down=one_way) if rtt_s else link
+        return EmulatedLink(await socket(), up=one_way, down=one_way)
 
-    return dial
+    return dial if rtt_s else socket

@@ -16,7 +16,7 @@ from .progress import say
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["record", "record_pair"]
+__all__ = ["judged", "record", "record_pair"]
 
 LEAST_TOKENS = 8
 """A shorter answer says nothing about time."""
@@ -47,7 +47,7 @@ def record(
     openings = [tuple(prompt) for prompt in prompts]
     answers = _answers(target, openings, num_tokens)
     texts = [
-        _judged(draft, prompt, answer)
+        judged(draft, prompt, answer)
         for prompt, answer in zip(openings, answers, strict=True)
         if len(answer) >= LEAST_TOKENS
     ]
@@ -81,11 +81,15 @@ def _answers(target: LanguageModel, prompts: Sequence[Sequence[int]], num_tokens
     return answers
 
 
-def _judged(draft: LanguageModel, prompt: tuple[int, ...], answer: Sequence[int]) -> RecordedText:
+def judged(
+    draft: LanguageModel, prompt: tuple[int, ...], answer: Sequence[int], sampling: Sampling = GREEDY
+) -> RecordedText:
+    """What the draft would have guessed at each place, everything before it being the answer's."""
     sequence = draft.new_sequence()
     logits = draft.forward([Feed(sequence, [*prompt, *answer[:-1]], len(answer))])
     sequence.release()
-    guesses = pick_rows(logits, [GREEDY] * len(answer), range(len(answer))).tolist()
+    positions = range(len(prompt), len(prompt) + len(answer))
+    guesses = pick_rows(logits, [sampling] * len(answer), positions).tolist()
     chances = [
         float(probabilities(row, Sampling(temperature=1.0))[guess])
         for row, guess in zip(logits, guesses, strict=True)

@@ -51,6 +51,11 @@ class RecordedText:
         if not self.prompt or not self.answer:
             raise ModelError("a recorded text needs a prompt and an answer")
 
+    @property
+    def is_right(self) -> list[bool]:
+        """The draft, place by place."""
+        return [token == guess for token, guess in zip(self.answer, self.guesses, strict=True)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
@@ -65,8 +70,8 @@ class Recording:
     @property
     def agreement(self) -> float:
         """Share of places where the draft guessed right."""
-        pairs = [pair for text in self.texts for pair in zip(text.answer, text.guesses, strict=True)]
-        return sum(token == guess for token, guess in pairs) / len(pairs)
+        coins = [is_right for text in self.texts for is_right in text.is_right]
+        return sum(coins) / len(coins)
 
 
 def write_recording(recording: Recording, path: Path) -> None:

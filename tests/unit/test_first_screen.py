@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import first_screen
+import pair_table
 import pytest
 
 from cascade.cli import main as cascade
@@ -86,6 +87,35 @@ def test_real_figures_are_shown_once_they_are_stored(
     text = " ".join(readme.read_text(encoding="utf-8").split())
     assert "plain streaming and hint-driven: 32 and 24 at R = 50 ms. The bundled pair" in text
     assert "right 61% of the time" in text
+
+
+def test_the_page_of_the_real_pair_shows_what_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "scheduler.md"
+    text = pair_table.PAGE.read_text(encoding="utf-8")
+    copy.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(pair_table, "PAGE", copy)
+    monkeypatch.setattr(sys, "argv", ["pair_table.py"])
+    assert pair_table.main() == 0
+    row = json.loads(pair_table.FIGURES.read_text(encoding="utf-8"))["figures"]["grid"][0]
+    figure = f"{row['gain']:.2f}"
+    copy.write_text(text.replace(f"| {figure} |", "| 9.99 |"), encoding="utf-8")
+    assert pair_table.main() == 1
+    sys.argv.append("--write")
+    assert pair_table.main() == 0
+    assert copy.read_text(encoding="utf-8") == text
+
+
+def test_a_bound_that_was_missed_is_shown_as_missed() -> None:
+    stored = json.loads(pair_table.FIGURES.read_text(encoding="utf-8"))
+    must = {"must": "a gain", "figure": 0.84, "bound": 0.9, "holds": False}
+    for holds, ending in (
+        (False, "- a gain: 0.84, bound 0.9: missed\n"),
+        (True, "- a gain: 0.84, bound 0.9\n"),
+    ):
+        stored["figures"]["musts"] = [{**must, "holds": holds}]
+        assert pair_table.shown(stored).endswith(ending)
 
 
 def test_a_benchmark_is_stored(

@@ -19,7 +19,7 @@ from ...device import Policy
 from ...models.base import LanguageModel
 from ..cores import pinned, real_edge, two_cores
 from ..formats import cost_curves
-from ..pair import Block, Course, run_block
+from ..pair import Block, Course, dialer, run_block
 from ..progress import must, say
 from ..verdicts import Replay, replay
 
@@ -133,7 +133,7 @@ def _ask(
             courses = place.courses()
             block = asyncio.run(
                 run_block(
-                    url,
+                    dialer(url, place.rtt_ms / 1000),
                     draft,
                     prompts,
                     courses,
