@@ -182,7 +182,8 @@ def test_a_row_tells_what_was_measured_foretold_and_brought() -> None:
     assert row["gain_in_virtual_time"] == pytest.approx(row["gain"], rel=0.1)
     assert row["expected_gain"] == pytest.approx(row["gain"], rel=0.15)
     assert [must["holds"] for must in bench._musts([row], is_busy=False)] == [True, True]
-    fallen = row | {"gain": 0.8 * row["expected_gain"], "hint_driven_by_cloud": 1.1}
+    assert row["gain_by_expected"] == pytest.approx(row["gain"] / row["expected_gain"], rel=2e-3)
+    fallen = row | {"gain_by_expected": 0.8, "hint_driven_by_cloud": 1.1}
     assert [must["holds"] for must in bench._musts([fallen], is_busy=False)] == [False, False]
 
 
