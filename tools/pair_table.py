@@ -31,7 +31,9 @@ COLUMNS = {
     "agreement": "agreement",
     "gain": "gain",
     "expected": "expected_gain",
+    "by expected": "gain_by_expected",
     "in virtual time": "gain_in_virtual_time",
+    "first token by plain's": "first_token_by_cloud",
 }
 ABOUT = """
 {hardware}, one for the edge ({format}, {row_ms:.1f} ms a row before the runs) and one for the device;

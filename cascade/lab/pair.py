@@ -7,6 +7,7 @@ counts is the ratio of two runs of one prompt that stood next to each other.
 from __future__ import annotations
 
 import asyncio
+import statistics
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -82,6 +83,10 @@ class Block:
         values = [getattr(run.summary, figure) for run in self.runs[name].values()]
         return [value for value in values if value is not None]
 
+    def mean(self, name: str, figure: str) -> float:
+        """Of such a figure; 0 where nobody knows it."""
+        return statistics.fmean(self.known(name, figure) or [0.0])
+
 
 async def run_block(
     dial: Dialer,
@@ -93,9 +98,10 @@ async def run_block(
     rtt_s: float,
     temperature: float,
     num_tokens: int,
+    runner: Runner | None = None,
 ) -> Block:
     """The first of the prompts warms up. Answers of fewer than four tokens say nothing about time, and are
-    left out of what is compared. `runner`: of the draft, whoever asks for a step."""
+    left out. `runner`: of the draft, for all courses."""
     now_s = asyncio.get_running_loop().time
     block = Block(rtt_s, temperature, {name: {} for name in courses}, {name: [] for name in courses})
     async with AsyncExitStack() as stack:

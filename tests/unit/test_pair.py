@@ -127,12 +127,12 @@ def the_block(target: SyntheticTarget, draft: SyntheticDraft, steps: list[Step])
             return await pair.run_block(
                 dial,
                 draft,
-                WatchedRunner(PacedRunner(constant_cost(STEP_S)), steps.append),
                 [[1 + number, 2, 3] for number in range(5)],
                 courses,
                 rtt_s=0.0,
                 temperature=0.8,
                 num_tokens=40,
+                runner=WatchedRunner(PacedRunner(constant_cost(STEP_S)), steps.append),
             )
 
     return run_virtual(main(), limit_s=600)
@@ -182,7 +182,8 @@ def test_a_row_tells_what_was_measured_foretold_and_brought() -> None:
     assert row["gain_in_virtual_time"] == pytest.approx(row["gain"], rel=0.1)
     assert row["expected_gain"] == pytest.approx(row["gain"], rel=0.15)
     assert [must["holds"] for must in bench._musts([row], is_busy=False)] == [True, True]
-    fallen = row | {"gain": 0.8 * row["expected_gain"], "hint_driven_by_cloud": 1.1}
+    assert row["gain_by_expected"] == pytest.approx(row["gain"] / row["expected_gain"], rel=2e-3)
+    fallen = row | {"gain_by_expected": 0.8, "hint_driven_by_cloud": 1.1}
     assert [must["holds"] for must in bench._musts([fallen], is_busy=False)] == [False, False]
 
 

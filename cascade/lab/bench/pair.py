@@ -74,7 +74,7 @@ def _musts(grid: Sequence[Mapping[str, Any]], *, is_busy: bool) -> list[dict[str
     slowest = max(row["hint_driven_by_cloud"] for row in grid)
     if is_busy:
         return [must("hint-driven by plain, device busy", slowest, at_most=1.05)]
-    shares = [row["gain"] / row["expected_gain"] for row in grid if row["rtt_ms"] <= NEAR_MS]
+    shares = [row["gain_by_expected"] for row in grid if row["rtt_ms"] <= NEAR_MS]
     return [
         must("hint-driven by plain, worst", slowest, at_most=1.03),
         must("gain by the expected one, least, near", min(shares), at_least=0.9),
@@ -112,6 +112,7 @@ async def _grid(
                 rtt_s=rtt_s,
                 temperature=temperature,
                 num_tokens=24 if quick else 40,
+                runner=WatchedRunner(ThreadRunner("draft"), steps.append),
             )
             costs, found = _measured(block, edge.passes(), steps, quiet)
             texts = await asyncio.to_thread(_texts, draft, block)
@@ -197,6 +198,7 @@ def _forecast(block: Block, recording: Recording, costs: Costs) -> dict[str, Any
         "gain_middle_half": _middle_half(gains),
         "expected_gain": round(statistics.median(expected), 3),
         "expected_gain_middle_half": _middle_half(expected),
+        "gain_by_expected": round(statistics.median(gains) / statistics.median(expected), 3),
         "gain_in_virtual_time": round(statistics.median(twins), 3),
         "prompts": [
             {
