@@ -91,7 +91,6 @@ class Block:
 async def run_block(
     dial: Dialer,
     draft: LanguageModel,
-    runner: Runner,
     prompts: Sequence[Sequence[int]],
     courses: dict[str, Course],
     *,

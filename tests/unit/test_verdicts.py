@@ -51,7 +51,7 @@ async def _deliver(courses: dict[str, pair.Course]) -> pair.Block:
         prompts = [[1 + number, 2, 3] for number in range(12)]
         runner = PacedRunner(constant_cost(0.005))
         return await pair.run_block(
-            dial, draft, runner, prompts, courses, rtt_s=0.1, temperature=0.8, num_tokens=60
+            dial, draft, prompts, courses, rtt_s=0.1, temperature=0.8, num_tokens=60, runner=runner
         )
 
 

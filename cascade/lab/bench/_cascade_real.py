@@ -129,9 +129,7 @@ def _ask(
 ) -> list[Found]:
     """Everything that is asked of one edge, and the replay when that is gone."""
     from cascade.models.loading import open_model
-    from cascade.models.runner import ThreadRunner
 
-    runner = ThreadRunner("cascade-draft")
     say(f"starting an edge in {edge.name}")
     asked: list[tuple[Place, dict[str, Course], Block]] = []
     with real_edge(TARGET, edge.dtype, edge_core, *edge.options) as url:
@@ -141,7 +139,6 @@ def _ask(
                 run_block(
                     dialer(url, place.rtt_ms / 1000),
                     draft,
-                    runner,
                     prompts,
                     courses,
                     rtt_s=place.rtt_ms / 1000,
@@ -152,7 +149,6 @@ def _ask(
             asked.append((place, courses, block))
             times = [f"{name} {statistics.median(block.times_s(name)) * 1000:.1f} ms" for name in courses]
             say(f"R = {place.rtt_ms} ms, T = {place.temperature}: {', '.join(times)} a token")
-    runner.close()
     say("replaying what was delivered")
     target = open_model(TARGET, dtype=edge.dtype, device="cpu", exact=edge.is_exact, num_threads=1)
     near_tie = 0.0 if edge.is_exact else NEAR_TIE

@@ -106,7 +106,6 @@ async def _grid(
             block = await run_block(
                 dialer(edge.url, rtt_s),
                 draft,
-                WatchedRunner(ThreadRunner("draft"), steps.append),
                 prompts,
                 courses,
                 rtt_s=rtt_s,
