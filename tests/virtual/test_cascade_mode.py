@@ -266,6 +266,22 @@ async def test_lenient_acceptance_saves_corrections_and_is_booked(temperature: f
 
 
 @in_virtual_time
+async def test_an_answer_ends_with_a_token_that_was_asked_about() -> None:
+    """Then everything has its verdict when it ends."""
+    listener, ledger = MemoryListener(), rich_ledger()
+    async with (
+        edge_for(listener),
+        device_for(listener.dial, draft=draft(), ledger=ledger) as device,
+    ):
+        whole = await ask(device, 40, quality=0.5, threshold=1.0)
+        kept = next(token for token in whole[10:] if token.source is Source.KEPT)
+        tokens = await ask(device, 40, quality=0.5, threshold=1.0, stop_ids=frozenset({kept.id}))
+        assert tokens[-1].id == kept.id
+        assert tokens[-1].source is not Source.KEPT
+        assert Source.KEPT in {token.source for token in tokens}
+
+
+@in_virtual_time
 async def test_what_a_cancelled_stream_kept_is_audited_afterwards() -> None:
     listener, ledger = MemoryListener(), rich_ledger()
     async with (

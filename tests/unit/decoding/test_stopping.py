@@ -39,3 +39,8 @@ def test_a_run_cut_in_two_ends_where_it_would_whole(tokens: list[int], first: in
         rest, finish = cut(tokens[len(kept) :], position=len(kept), stop_ids={7}, limit=limit)
         kept = [*kept, *rest]
     assert (kept, finish) == whole
+
+
+def test_a_stop_token_behind_the_limit_is_not_reached() -> None:
+    assert cut([1, 2, 0], position=5, stop_ids={0}, limit=7) == ([1, 2], "length")
+    assert cut([1, 0, 3], position=5, stop_ids={0}, limit=7) == ([1, 0], "stop")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cascade.decoding import Sampling
-from cascade.device.drafter import Drafter, Guess
+from cascade.device.drafter import Drafter, DraftMemory, Guess
 from cascade.device.drafting import Drafting
 from cascade.device.guesses import Guesses
 from cascade.device.tally import Tally
@@ -142,3 +142,29 @@ async def test_a_draft_that_fails_is_done_with(error: Exception) -> None:
         desk.drafting.wish(10.0)
         await asyncio.sleep(10)
     assert (len(desk.taken_s), desk.num_failures) == (2, 1)
+
+
+# The cache between turns
+
+
+def test_the_last_token_is_fed_even_if_the_cache_has_it() -> None:
+    """Its logits are wanted."""
+    model, memory = SyntheticTarget(), DraftMemory()
+    guesses = []
+    for num_rows in (3, 1):
+        drafter = Drafter(model, Sampling(), memory)
+        work, rows = drafter.step([5, 6, 7])
+        assert rows == num_rows
+        guesses.append(work().token)
+        drafter.release()
+    assert guesses[0] == guesses[1]
+
+
+def test_a_step_that_failed_leaves_nothing_to_the_next_turn() -> None:
+    memory = DraftMemory()
+    drafter = Drafter(Failing(1, RuntimeError("out of memory")), Sampling(), memory)
+    work, _ = drafter.step([5, 6, 7])
+    with pytest.raises(RuntimeError):
+        work()
+    drafter.release()
+    assert memory.take([5, 6, 7]) == (None, 0)
