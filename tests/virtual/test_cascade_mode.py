@@ -16,6 +16,7 @@ import pytest
 from cascade.decoding import Sampling
 from cascade.device import AnswerStream, Device, Ledger, Policy
 from cascade.device.audit import MAX_AUDITS
+from cascade.device.cascade_stream import CascadeStream
 from cascade.errors import SettingsError
 from cascade.events import Source, Token
 from cascade.lab.promise import own_picks
@@ -215,6 +216,29 @@ async def test_a_cancelled_stream_gives_back_what_nobody_saw() -> None:
     assert account.num_unaudited == 0
     wrong = own_picks(TARGET, PROMPT, Sampling(), [token.id for token in seen]).count(False)
     assert account.num_disputed >= wrong
+
+
+@pytest.mark.parametrize("is_audited", [True, False])
+@in_virtual_time
+async def test_places_behind_an_open_guess_are_given_back_once(is_audited: bool) -> None:
+    """Whenever the reader leaves."""
+    listener, ledger = MemoryListener(), rich_ledger()
+    async with (
+        edge_for(listener, pass_s=0.2),
+        device_for(listener.dial, draft=draft(), ledger=ledger) as device,
+    ):
+        num_behind = 0
+        for number in range(12):
+            prompt = (*PROMPT, number)
+            stream = device.stream(prompt, max_new_tokens=60, quality=0.9, threshold=0.3)
+            assert isinstance(stream, CascadeStream)
+            await asyncio.sleep(0.05 + 0.06 * number)
+            num_behind += stream.text_so_far.num_booked_unseen
+            stream.cancel()
+        if is_audited:
+            await asyncio.sleep(30)
+    assert num_behind > 0
+    assert ledger.book(0.9).num_open == 0
 
 
 class SecondBest(SyntheticTarget):
