@@ -45,6 +45,8 @@ class CascadeStream(Stream):
         self._audit = audit
         self._alpha = alpha
         self._is_link_failing = False
+        self.num_overruled = 0
+        """Commits that were void, for the app had seen another token than the edge went on from."""
         super().__init__(*args, **options)
         self._prices = self.request.policy.prices or Prices()
 
@@ -105,9 +107,7 @@ class CascadeStream(Stream):
         if token in self.request.stop_ids or not self._book.may_keep:
             return False
         text = self.text_so_far
-        return self._escalation.wants_to_keep(
-            doubt, is_behind=text.is_open, num_unaudited=text.num_unaudited
-        )
+        return self._escalation.wants_to_keep(doubt, is_behind=text.is_open, num_unaudited=text.num_unaudited)
 
     def _wants_one_more(self) -> bool:
         """Behind a question that has gone out it waits, if most of what it drafts is shown at once."""
@@ -177,6 +177,7 @@ class CascadeStream(Stream):
                 self._deliver(place.token, place.position, place.source, now_s, agreement)
         self._hand_over_kept(now_s, is_at_once=False)
         if settlement.is_contradicted and not self.is_ended:
+            self.num_overruled += 1
             self._outbox_of_keeps.overrule(self._next_generation())
             self._notify(self)
 

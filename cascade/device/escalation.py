@@ -86,7 +86,7 @@ def allowance(quality: float, balance: float, appetite: float) -> float:
 
 
 def strain(doubt: float, *, is_behind: bool) -> float:
-    """What is held against the threshold: a token's doubt, times `BEHIND` if an open guess stands before it."""
+    """What is held against the threshold: a token's doubt, and more of it behind an open guess."""
     return min(1.0, BEHIND * doubt) if is_behind else doubt
 
 
@@ -133,7 +133,7 @@ class Escalation:
     ) -> None:
         self.threshold = 0.0
         self.is_waiting_worth = False
-        """For the verdict on a question, before drafting on: most of what is drafted then is shown at once."""
+        """For a verdict, before drafting on: most of what is drafted then is shown at once."""
         self._disputed_s = disputed_s
         self._quality = quality
         self._fixed = fixed_threshold

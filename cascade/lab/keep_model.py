@@ -26,7 +26,16 @@ import numpy as np
 from ..device.escalation import Escalation
 from ..device.ledger import Book, Ledger
 
-__all__ = ["EdgeRule", "FixedRule", "KeepLoop", "KeepOutcome", "KeepRule", "LedgerRule", "run_keep"]
+__all__ = [
+    "EdgeRule",
+    "FixedRule",
+    "KeepLoop",
+    "KeepOutcome",
+    "KeepRule",
+    "LedgerRule",
+    "LegalRule",
+    "run_keep",
+]
 
 _MASK = (1 << 64) - 1
 NUM_PLACES = 1 << 16
@@ -69,9 +78,7 @@ class KeepRule(Protocol):
         """At the edge, a guess that is not the target's own pick."""
         ...
 
-    def note_verdict(
-        self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool
-    ) -> None:
+    def note_verdict(self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool) -> None:
         """What the edge said of a token; a place is unknown where the edge was first."""
         ...
 
@@ -82,7 +89,7 @@ class KeepRule(Protocol):
     def note_delivered(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FixedRule:
     """Keeps what is at least so sure, whatever comes of it."""
 
@@ -128,6 +135,32 @@ class EdgeRule:
     def note_delivered(self) -> None: ...
 
 
+class LegalRule(FixedRule):
+    """The same within a ledger: it keeps nothing for which there is no room."""
+
+    def __init__(self, signal: Callable[[Place], float], threshold: float, *, quality: float) -> None:
+        super().__init__(signal, threshold)
+        self._book = Ledger().book(quality)
+
+    def keeps(self, place: Place, *, is_behind: bool, num_unaudited: int) -> bool:
+        is_kept = self._book.may_keep and super().keeps(
+            place, is_behind=is_behind, num_unaudited=num_unaudited
+        )
+        if is_kept:
+            self._book.keep()
+        return is_kept
+
+    def note_verdict(self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool) -> None:
+        if was_kept:
+            self._book.audit(is_own=is_own)
+
+    def note_dead(self, num_kept: int) -> None:
+        self._book.release(num_kept)
+
+    def note_delivered(self) -> None:
+        self._book.note_delivered()
+
+
 class LedgerRule:
     """The real rule with the real books."""
 
@@ -154,9 +187,7 @@ class LedgerRule:
     def accepts(self, place: Place) -> bool:
         return False
 
-    def note_verdict(
-        self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool
-    ) -> None:
+    def note_verdict(self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool) -> None:
         if was_kept:
             self._book.audit(is_own=is_own)
         doubt = 1.0 if place is None else 1 - place.chance
