@@ -2,7 +2,7 @@
 
 Virtual time, real device, edges and links, the synthetic pair. Each run is an account of its own: two edges
 that restart, links that lose, double, reorder, break and change, topics in which the draft's word is worth
-less. One process takes some five minutes for all of it.
+less. One process takes some nine minutes for all of it.
 """
 
 from __future__ import annotations
