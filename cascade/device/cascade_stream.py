@@ -13,13 +13,16 @@ from ..events import Source, Summary, Verified
 from ..prices import Prices
 from ..wire import Commit, Feature
 from .drafter import Guess
-from .escalation import RESERVE, Escalation, corrected
+from .escalation import Escalation, corrected
 from .keep_outbox import KeepOutbox
 from .kept_guesses import KeptGuesses, Settled, Settlement
 from .ledger import Book
 from .stream import Stream
 
 __all__ = ["CascadeStream"]
+
+LENIENT_ROOM = 6.0
+"""In the ledger, below which the edge may not be lenient."""
 
 
 class CascadeStream(Stream):
@@ -42,6 +45,8 @@ class CascadeStream(Stream):
         self._audit = audit
         self._alpha = alpha
         self._is_link_failing = False
+        self.num_overruled = 0
+        """Commits that were void, for the app had seen another token than the edge went on from."""
         super().__init__(*args, **options)
         self._prices = self.request.policy.prices or Prices()
 
@@ -101,15 +106,21 @@ class CascadeStream(Stream):
         self._escalation.steer(stall_s=self._prices.in_waiting_s(correction), balance=self._book.balance)
         if token in self.request.stop_ids or not self._book.may_keep:
             return False
-        return self._escalation.wants_to_keep(
-            doubt, survival=self._scheduler.survival, num_unaudited=self.text_so_far.num_unaudited
-        )
+        text = self.text_so_far
+        return self._escalation.wants_to_keep(doubt, is_behind=text.is_open, num_unaudited=text.num_unaudited)
+
+    def _wants_one_more(self) -> bool:
+        """Behind a question that has gone out it waits, if most of what it drafts is shown at once."""
+        is_waiting = self.text_so_far.is_asked and self._escalation.is_waiting_worth and self._book.may_keep
+        if is_waiting and not self._is_link_failing:
+            return False
+        return super()._wants_one_more()
 
     def _may_be_lenient(self, token: int) -> bool:
         """A guess that the edge lets stay, and would not have picked, is a disagreement and needs room."""
         if not self._alpha or token in self.request.stop_ids:
             return False
-        return self._book.may_keep and self._book.balance >= RESERVE
+        return self._book.may_keep and self._book.balance >= LENIENT_ROOM
 
     def _hand_over_kept(self, now_s: float, *, is_at_once: bool) -> None:
         """What is decided, with nothing open before it."""
@@ -166,6 +177,7 @@ class CascadeStream(Stream):
                 self._deliver(place.token, place.position, place.source, now_s, agreement)
         self._hand_over_kept(now_s, is_at_once=False)
         if settlement.is_contradicted and not self.is_ended:
+            self.num_overruled += 1
             self._outbox_of_keeps.overrule(self._next_generation())
             self._notify(self)
 
@@ -181,7 +193,9 @@ class CascadeStream(Stream):
             self._book.dispute()  # nobody asked for that, and it counts all the same
         doubt = 1.0 if place.doubt is None else place.doubt
         was_kept = place.was_booked and place.source is Source.KEPT
-        self._escalation.note_verdict(doubt, was_kept=was_kept, is_own=place.is_own)
+        self._escalation.note_verdict(
+            doubt, was_behind=place.was_behind, was_kept=was_kept, is_own=place.is_own
+        )
 
     def _tell_of_provisional(self, settlement: Settlement, now_s: float) -> None:
         """What became of tokens that were seen for want of an edge."""

@@ -4,6 +4,10 @@ A token that is kept although the target would have said another saves a correct
 pass; it costs one disagreement of those that the quality allows. However these are spent they save the same
 time, but most tokens are delivered without asking if they go to the surest ones. So there is a threshold: a
 token is kept if its chance of disagreement, its *doubt*, is not above it.
+
+Behind a guess that the edge has been asked about, a token waits for that verdict whether it is kept or not,
+and asking about it too takes hardly longer. Disagreements are better spent where they save a wait, so there a
+token must be surer.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..prices import Prices, Usage
 
@@ -22,25 +27,35 @@ FAR = 4 / 3
 """A correction that costs less than this part of a disagreement's price is not worth one; one that costs the
 second part is."""
 DISPUTED_S = Prices().disputed_s
-HORIZON = 4000
+HORIZON = 2000
 """Tokens over which what was saved is spent."""
-RESERVE = 6.0
-"""Disagreements that are kept back for what cannot be foreseen."""
+RESERVE = 14.0
+"""Room in the ledger that is kept for tokens which are to be kept before verdicts have come."""
 CORRECTION_BYTES = 20
 """Of a message either way, as they are at a = .8 and R = 100 ms."""
 SHORTEST_RUN, LONGEST_RUN = 4, 64
-MIN_SURVIVAL = 0.1
-"""What stands behind guesses that are likely to be corrected is not worth its place in the ledger."""
+BEHIND = 4.0
+"""Behind an open guess a token must be so much surer."""
+WORTH_WAITING = 0.5
 REMEMBERED = 512
-"""Tokens whose doubts say what is to come."""
+"""Judged tokens that say what is to come."""
 RELEARNT_EVERY = 16
-PRIOR_DOUBTS = tuple((index / 16) ** 4 for index in range(16))
-"""Before anything is known: most tokens are sure."""
 ROUNDING = 1e-12
 CHANCE_SIGMAS = 2.5
 """Worse verdicts than expected by no more than so many standard deviations are chance."""
 FORGETTING = 0.98
 """Of surprises, with every verdict on a kept token."""
+
+
+class Place(NamedTuple):
+    """Where the edge has said its word."""
+
+    strain: float
+    doubt: float
+
+
+PRIOR = tuple(Place(doubt, doubt) for doubt in ((index / 16) ** 4 for index in range(16)))
+"""Before anything is known: most tokens are sure."""
 
 
 def corrected(rtt_s: float, pass_s: float) -> Usage:
@@ -70,16 +85,21 @@ def allowance(quality: float, balance: float, appetite: float) -> float:
     return max(0.0, appetite * (1 - quality + (balance - RESERVE) / HORIZON))
 
 
-def threshold(doubts: Sequence[float], allowance: float) -> float:
-    """The largest doubt at which all tokens that are no more doubtful cost `allowance` per token of these."""
+def strain(doubt: float, *, is_behind: bool) -> float:
+    """What is held against the threshold: a token's doubt, and more of it behind an open guess."""
+    return min(1.0, BEHIND * doubt) if is_behind else doubt
+
+
+def threshold(places: Sequence[Place], allowance: float) -> float:
+    """The largest strain at which all tokens under no more of it cost `allowance` per token of these."""
     if allowance <= 0:
         return 0.0
-    budget, doubt = allowance * len(doubts), 0.0
-    for each in sorted(doubts):
-        budget -= each
+    budget, limit = allowance * len(places), 0.0
+    for place in sorted(places):
+        budget -= place.doubt
         if budget < -ROUNDING:
-            return doubt
-        doubt = each
+            return limit
+        limit = place.strain
     return 1.0
 
 
@@ -112,10 +132,12 @@ class Escalation:
         self, quality: float, *, fixed_threshold: float | None = None, disputed_s: float = DISPUTED_S
     ) -> None:
         self.threshold = 0.0
+        self.is_waiting_worth = False
+        """For a verdict, before drafting on: most of what is drafted then is shown at once."""
         self._disputed_s = disputed_s
         self._quality = quality
         self._fixed = fixed_threshold
-        self._doubts: deque[float] = deque(PRIOR_DOUBTS, maxlen=REMEMBERED)
+        self._places: deque[Place] = deque(PRIOR, maxlen=REMEMBERED)
         self._surprise = _Surprise()
         self._num_until_relearnt = 0
         self._appetite = 0.0
@@ -131,11 +153,13 @@ class Escalation:
             return
         self._num_until_relearnt = RELEARNT_EVERY
         allowed = allowance(self._quality, balance, self._appetite)
-        self.threshold = threshold(self._doubts, allowed) / self._surprise.caution
+        self.threshold = threshold(self._places, allowed) / self._surprise.caution
+        num_sure = sum(place.doubt <= self.threshold for place in self._places)
+        self.is_waiting_worth = self.threshold > 0 and num_sure >= WORTH_WAITING * len(self._places)
 
-    def note_verdict(self, doubt: float, *, was_kept: bool, is_own: bool) -> None:
+    def note_verdict(self, doubt: float, *, was_behind: bool, was_kept: bool, is_own: bool) -> None:
         """What the edge said of a token."""
-        self._doubts.append(doubt)
+        self._places.append(Place(strain(doubt, is_behind=was_behind), doubt))
         if was_kept:
             self._surprise.add(doubt, is_own=is_own)
             if not is_own:
@@ -145,9 +169,10 @@ class Escalation:
         """Nothing comes, and a reader waits: whatever the ledger has room for is worth less than that."""
         return self._fixed is None and num_unaudited < LONGEST_RUN
 
-    def wants_to_keep(self, doubt: float, *, survival: float, num_unaudited: int) -> bool:
-        """`survival`: the chance that all guesses before it are confirmed."""
-        longest = LONGEST_RUN if self._fixed is not None else longest_run(self._appetite)
-        if survival < MIN_SURVIVAL or num_unaudited >= longest:
+    def wants_to_keep(self, doubt: float, *, is_behind: bool, num_unaudited: int) -> bool:
+        """`is_behind`: the edge is asked about something that stands before it."""
+        if self._fixed is not None:
+            return 0 < self._fixed >= doubt and num_unaudited < LONGEST_RUN
+        if self.threshold <= 0 or num_unaudited >= longest_run(self._appetite):
             return False
-        return self.threshold > 0 and doubt <= self.threshold
+        return strain(doubt, is_behind=is_behind) <= self.threshold

@@ -27,6 +27,8 @@ class Settled:
     """The app has had it for want of an edge."""
     doubt: float | None
     """The chance of another pick, as the device estimated it; None if it had guessed nothing here."""
+    was_behind: bool
+    """It was guessed while another guess was open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class KeptGuesses(Guesses):
         self.num_seen = self.head
         self._doubts: dict[int, float] = {}
         """Of the chain."""
+        self._behind: set[int] = set()
+        """Positions of the chain that were guessed while another was open."""
         self._kept: set[int] = set()
         """Positions of the chain that the device has decided."""
         self._booked: set[int] = set()
@@ -89,6 +93,16 @@ class KeptGuesses(Guesses):
         """Seen, and not audited."""
         return max(0, self.num_seen - self.head)
 
+    @property
+    def is_open(self) -> bool:
+        """Something is guessed that the app may not see yet, or that may be withdrawn."""
+        return self.num_seen < self.end or self.is_revisable_open
+
+    @property
+    def is_asked(self) -> bool:
+        """The edge was told of the first guess that is open."""
+        return self.num_seen < self.sent
+
     def is_kept(self, start: int, stop: int) -> tuple[bool, ...]:
         """Which tokens of the chain stand whatever the edge says."""
         return tuple(self._stands(position) for position in range(start, stop))
@@ -108,6 +122,8 @@ class KeptGuesses(Guesses):
 
     def add_guess(self, token: int, doubt: float, *, is_kept: bool, is_booked: bool = False) -> None:
         self._doubts[self.end] = doubt
+        if self.is_open:
+            self._behind.add(self.end)
         if is_kept:
             self._kept.add(self.end)
         if is_kept or is_booked:
@@ -152,6 +168,7 @@ class KeptGuesses(Guesses):
         num_seen, num_unbooked = self.num_seen - self.head, len(self._provisional - self._booked)
         self._text.truncate(self.head)
         self.num_seen = self.sent = self.head
+        self._behind.clear()
         self._provisional.clear()
         return num_seen, num_unbooked
 
@@ -188,7 +205,10 @@ class KeptGuesses(Guesses):
             doubt = self._doubts.get(position) if is_guessed else None
             was_booked = is_same and position in self._booked
             was_provisional = is_same and position in self._provisional
-            places.append(Settled(position, token, source, owned, was_booked, was_provisional, doubt))
+            was_behind = is_guessed and position in self._behind
+            places.append(
+                Settled(position, token, source, owned, was_booked, was_provisional, doubt, was_behind)
+            )
             if is_guessed:
                 verdicts.append(is_same and owned)
                 is_alive = is_same
@@ -198,6 +218,7 @@ class KeptGuesses(Guesses):
         num_unbooked = sum(position >= changed_from for position in self._provisional - self._booked)
         self._booked = {position for position in self._booked if self.head <= position < changed_from}
         self._kept = {position for position in self._kept if self.head <= position < changed_from}
+        self._behind = {position for position in self._behind if self.head <= position < changed_from}
         self._provisional = {
             position for position in self._provisional if self.head <= position < changed_from
         }

@@ -1,8 +1,10 @@
 """The loop of cascade mode without its code: a few numbers per event, for sweeps over rules.
 
-A text is a chain of hashes, so what follows a kept token depends on it, as in the real thing. The target's
-pick is always token 0; the draft says 0 where it agrees and 1 where it does not. Messages travel one token
-each, cost nothing and are never lost. `cascade bench cascade` holds this model against the real code.
+The target's pick is always token 0; the draft says 0 where it agrees and 1 where it does not. What is to be
+known of a position, and whether the draft agrees there, is drawn by position and seed: all rules meet the
+same text. What was guessed behind a token that is not the text's any more is dead, by the hash of all before
+it, as in the real thing. Messages travel one token each, cost nothing and are never lost. `cascade bench
+cascade` holds this model against the real code.
 
 What a rule may look at is drawn for every place: the chance of agreement, from a Beta distribution, is the
 draft's calibrated word. Its highest probability, margin and entropy tell that chance through noise in the
@@ -13,6 +15,7 @@ draft's token where it disagrees, and the distance of both distributions.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +26,16 @@ import numpy as np
 from ..device.escalation import Escalation
 from ..device.ledger import Book, Ledger
 
-__all__ = ["EdgeRule", "FixedRule", "KeepLoop", "KeepOutcome", "KeepRule", "LedgerRule", "run_keep"]
+__all__ = [
+    "EdgeRule",
+    "FixedRule",
+    "KeepLoop",
+    "KeepOutcome",
+    "KeepRule",
+    "LedgerRule",
+    "LegalRule",
+    "run_keep",
+]
 
 _MASK = (1 << 64) - 1
 NUM_PLACES = 1 << 16
@@ -53,7 +65,12 @@ class Place:
 class KeepRule(Protocol):
     """Decides which draft tokens need not be the target's own."""
 
-    def keeps(self, place: Place, *, survival: float, num_unaudited: int) -> bool:
+    @property
+    def is_waiting(self) -> bool:
+        """Nothing is drafted behind a guess that the edge was asked about."""
+        ...
+
+    def keeps(self, place: Place, *, is_behind: bool, num_unaudited: int) -> bool:
         """At the device, without asking."""
         ...
 
@@ -61,7 +78,7 @@ class KeepRule(Protocol):
         """At the edge, a guess that is not the target's own pick."""
         ...
 
-    def note_verdict(self, place: Place | None, *, was_kept: bool, is_own: bool) -> None:
+    def note_verdict(self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool) -> None:
         """What the edge said of a token; a place is unknown where the edge was first."""
         ...
 
@@ -72,20 +89,23 @@ class KeepRule(Protocol):
     def note_delivered(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FixedRule:
     """Keeps what is at least so sure, whatever comes of it."""
 
     signal: Callable[[Place], float]
     threshold: float
+    is_waiting: bool = False
 
-    def keeps(self, place: Place, *, survival: float, num_unaudited: int) -> bool:
+    def keeps(self, place: Place, *, is_behind: bool, num_unaudited: int) -> bool:
         return self.signal(place) >= self.threshold
 
     def accepts(self, place: Place) -> bool:
         return False
 
-    def note_verdict(self, place: Place | None, *, was_kept: bool, is_own: bool) -> None: ...
+    def note_verdict(
+        self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool
+    ) -> None: ...
 
     def note_dead(self, num_kept: int) -> None: ...
 
@@ -98,18 +118,47 @@ class EdgeRule:
 
     accept: Callable[[Place, float], bool]
     alpha: float
+    is_waiting: bool = False
 
-    def keeps(self, place: Place, *, survival: float, num_unaudited: int) -> bool:
+    def keeps(self, place: Place, *, is_behind: bool, num_unaudited: int) -> bool:
         return False
 
     def accepts(self, place: Place) -> bool:
         return self.accept(place, self.alpha)
 
-    def note_verdict(self, place: Place | None, *, was_kept: bool, is_own: bool) -> None: ...
+    def note_verdict(
+        self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool
+    ) -> None: ...
 
     def note_dead(self, num_kept: int) -> None: ...
 
     def note_delivered(self) -> None: ...
+
+
+class LegalRule(FixedRule):
+    """The same within a ledger: it keeps nothing for which there is no room."""
+
+    def __init__(self, signal: Callable[[Place], float], threshold: float, *, quality: float) -> None:
+        super().__init__(signal, threshold)
+        self._book = Ledger().book(quality)
+
+    def keeps(self, place: Place, *, is_behind: bool, num_unaudited: int) -> bool:
+        is_kept = self._book.may_keep and super().keeps(
+            place, is_behind=is_behind, num_unaudited=num_unaudited
+        )
+        if is_kept:
+            self._book.keep()
+        return is_kept
+
+    def note_verdict(self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool) -> None:
+        if was_kept:
+            self._book.audit(is_own=is_own)
+
+    def note_dead(self, num_kept: int) -> None:
+        self._book.release(num_kept)
+
+    def note_delivered(self) -> None:
+        self._book.note_delivered()
 
 
 class LedgerRule:
@@ -120,12 +169,16 @@ class LedgerRule:
         self._escalation = Escalation(quality)
         self._stall_s = stall_s
 
-    def keeps(self, place: Place, *, survival: float, num_unaudited: int) -> bool:
+    @property
+    def is_waiting(self) -> bool:
+        return self._escalation.is_waiting_worth and self._book.may_keep
+
+    def keeps(self, place: Place, *, is_behind: bool, num_unaudited: int) -> bool:
         self._escalation.steer(stall_s=self._stall_s, balance=self._book.balance)
         if not self._book.may_keep:
             return False
         is_kept = self._escalation.wants_to_keep(
-            1 - place.chance, survival=survival, num_unaudited=num_unaudited
+            1 - place.chance, is_behind=is_behind, num_unaudited=num_unaudited
         )
         if is_kept:
             self._book.keep()
@@ -134,11 +187,11 @@ class LedgerRule:
     def accepts(self, place: Place) -> bool:
         return False
 
-    def note_verdict(self, place: Place | None, *, was_kept: bool, is_own: bool) -> None:
+    def note_verdict(self, place: Place | None, *, was_behind: bool, was_kept: bool, is_own: bool) -> None:
         if was_kept:
             self._book.audit(is_own=is_own)
         doubt = 1.0 if place is None else 1 - place.chance
-        self._escalation.note_verdict(doubt, was_kept=was_kept, is_own=is_own)
+        self._escalation.note_verdict(doubt, was_behind=was_behind, was_kept=was_kept, is_own=is_own)
 
     def note_dead(self, num_kept: int) -> None:
         self._book.release(num_kept)
@@ -188,23 +241,26 @@ class _Text:
         self.tokens: list[int] = []
         self.states = [_mix(seed)]
         self.kept: list[bool] = []
+        self.behind: list[bool] = []
+        """Guessed while something before it was open."""
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def add(self, token: int, *, is_kept: bool) -> None:
+    def add(self, token: int, *, is_kept: bool, is_behind: bool = False) -> None:
         self.tokens.append(token)
         self.kept.append(is_kept)
+        self.behind.append(is_behind)
         self.states.append(_mix(self.states[-1] + token + 1))
 
     def cut(self, length: int) -> None:
-        del self.tokens[length:], self.kept[length:], self.states[length + 1 :]
+        del self.tokens[length:], self.kept[length:], self.behind[length:], self.states[length + 1 :]
 
 
 class _Run:
     def __init__(self, rule: KeepRule, loop: KeepLoop, num_tokens: int, seed: int) -> None:
         self.rule, self.loop, self.num_tokens = rule, loop, num_tokens
-        self.places = _places(loop.mean, loop.concentration)
+        self.places, self.salt = _places(loop.mean, loop.concentration), _mix(seed)
         self.events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self.num_events = 0
         self.now_s = 0.0
@@ -214,6 +270,7 @@ class _Run:
         self.head = self.num_seen = self.generation = 0
         self.num_rollbacks = 0
         self.is_drafting = False
+        self.asked_s = self.heard_s = 0.0
         self.first_s = self.last_s = 0.0
         self.num_kept = self.num_at_once = self.num_wrong = 0
         # The edge
@@ -239,8 +296,11 @@ class _Run:
         self.num_events += 1
         heapq.heappush(self.events, (self.now_s + delay_s, self.num_events, handle, facts))
 
-    def _place(self, state: int) -> Place:
-        return self.places[_mix(state ^ 77) % NUM_PLACES]
+    def _place(self, position: int) -> Place:
+        return self.places[_mix(self.salt + position) % NUM_PLACES]
+
+    def _agrees(self, position: int) -> bool:
+        return _mix(self.salt + position) / 2.0**64 < self._place(position).chance
 
     # The device
 
@@ -248,26 +308,37 @@ class _Run:
         survival = 1.0
         for position in range(max(self.num_seen, self.head), len(self.text)):
             if not self.text.kept[position]:
-                survival *= self._place(self.text.states[position]).chance
+                survival *= self._place(position).chance
         return survival
+
+    @property
+    def _is_asked(self) -> bool:
+        """About the first open guess: it has gone out."""
+        return self.num_seen < len(self.text) and self.now_s >= self.asked_s
+
+    def _next_send_s(self) -> float:
+        """Guesses are gathered until the last moment that makes the edge's next pass."""
+        since_s = self.now_s - self.heard_s + self.loop.rtt_s
+        return self.now_s - since_s + math.ceil(since_s / self.loop.pass_s - TIE_S) * self.loop.pass_s
 
     def _draft_on(self) -> None:
         can = len(self.text) - self.head < self.loop.window and self._survival() >= MIN_CHANCE
-        if not self.is_drafting and can:
+        if not self.is_drafting and can and not (self._is_asked and self.rule.is_waiting):
             self.is_drafting = True
             self._at(self.loop.draft_step_s, self._drafted, self.num_rollbacks)
 
     def _drafted(self, num_rollbacks: int) -> None:
         self.is_drafting = False
         if num_rollbacks == self.num_rollbacks:
-            state = self.text.states[-1]
-            place = self._place(state)
-            token = int(_mix(state + 12345) / 2.0**64 >= place.chance)
-            is_kept = self.rule.keeps(
-                place, survival=self._survival(), num_unaudited=max(0, self.num_seen - self.head)
-            )
-            self._at(self.way_s, self._arrived, self.generation, len(self.text), state, token, is_kept)
-            self.text.add(token, is_kept=is_kept)
+            position, state = len(self.text), self.text.states[-1]
+            place, token = self._place(position), int(not self._agrees(position))
+            is_behind = self.num_seen < position
+            num_unaudited = max(0, self.num_seen - self.head)
+            is_kept = self.rule.keeps(place, is_behind=is_behind, num_unaudited=num_unaudited)
+            self._at(self.way_s, self._arrived, self.generation, position, state, token, is_kept)
+            self.text.add(token, is_kept=is_kept, is_behind=is_behind)
+            if not is_kept and not is_behind:
+                self.asked_s = self._next_send_s()
             self._see(is_at_once=True)
         self._draft_on()
 
@@ -285,6 +356,7 @@ class _Run:
 
     def _committed(self, generation: int, start: int, tokens: list[int]) -> None:
         if generation == self.generation:
+            self.heard_s = self.now_s
             self._settle(start, tokens)
             self._see()
         self._draft_on()
@@ -298,15 +370,15 @@ class _Run:
                 chain = list(zip(text.tokens[position:], text.kept[position:], strict=True))
                 self._at(self.way_s, self._overruled, self.generation, position, chain)
                 return
-            place = self._place(text.states[position]) if is_guessed else None
+            place = self._place(position) if is_guessed else None
             is_same = is_guessed and text.tokens[position] == token
-            was_kept = is_same and text.kept[position]
+            was_kept, was_behind = is_same and text.kept[position], is_guessed and text.behind[position]
             if not is_same:
                 self.rule.note_dead(sum(text.kept[position:]))
                 text.cut(position)
                 text.add(token, is_kept=False)
                 self.num_rollbacks += 1
-            self.rule.note_verdict(place, was_kept=was_kept, is_own=token == 0)
+            self.rule.note_verdict(place, was_behind=was_behind, was_kept=was_kept, is_own=token == 0)
             self.head = position + 1
 
     # The edge
@@ -347,7 +419,7 @@ class _Run:
         for position in range(self.edge_head, self.edge_head + num_fed + 1):
             is_judged = position < len(truth)
             if is_judged:
-                place = self._place(truth.states[position])
+                place = self._place(position)
                 stands = truth.tokens[position] == 0 or truth.kept[position] or self.rule.accepts(place)
                 if stands:
                     tokens.append(truth.tokens[position])

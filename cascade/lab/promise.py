@@ -1,8 +1,8 @@
 """Is the promise of cascade mode kept, whatever happens? Seeded runs with every fault, and an honest replay.
 
 A run is one account: several streams, at two edges that are killed and forget, over links that lose, double,
-reorder and break, with a draft whose promises are right in one topic and wrong in the next. The replay feeds
-every delivered token to the target alone and counts those that are not its own pick, token by token.
+reorder, break and change, with a draft whose promises are right in one topic and wrong in the next. The
+replay feeds every delivered token to the target alone and counts those that are not its own pick.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from ..decoding import Sampling, pick
 from ..device import AnswerStream, Device, Ledger, ReconnectSettings
+from ..device.cascade_stream import CascadeStream
 from ..edge import EdgeServer, EdgeSettings
 from ..errors import LinkUnavailable
 from ..events import Source, Token
@@ -61,6 +62,10 @@ class PromiseRun:
     num_restarts: int
     num_reopens: int
     num_lost: int
+    num_overruled: int
+    """Commits that had gone on from another token than the one which was kept and seen meanwhile."""
+    num_shifts: int
+    """Of the links' conditions, while answers were on their way."""
 
 
 class ShiftingDraft:
@@ -129,6 +134,39 @@ class _FlakyEdge:
             await asyncio.sleep(dice.uniform(0.05, 2))
 
 
+class _ShiftingWay:
+    """Links to all edges; every now and then their conditions are others."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self.links: list[EmulatedLink] = []
+        self.num_shifts = 0
+        self._dice = random.Random(dice.random())
+        self._up, self._down = _conditions(dice), _conditions(dice)
+        self._is_reliable = dice.random() < 0.25
+
+    def dialer(self, edge: _FlakyEdge) -> Dialer:
+        async def dial() -> Link:
+            link = EmulatedLink(
+                await edge.dial(),
+                up=self._up,
+                down=self._down,
+                seed=len(self.links),
+                is_reliable=self._is_reliable,
+            )
+            self.links.append(link)
+            return link
+
+        return dial
+
+    async def shift(self) -> None:
+        while True:
+            await asyncio.sleep(self._dice.uniform(1, 8))
+            self._up, self._down = _conditions(self._dice), _conditions(self._dice)
+            self.num_shifts += 1
+            for link in self.links:
+                link.change(up=self._up, down=self._down)
+
+
 def own_picks(
     target: SyntheticTarget, prompt: Sequence[int], sampling: Sampling, tokens: Sequence[int]
 ) -> list[bool]:
@@ -151,21 +189,11 @@ async def _run(dice: random.Random, quality: float, num_tokens: int, alpha: floa
     edges = [_FlakyEdge(f"edge-{number}", target, dice) for number in range(2)]
     lives = [asyncio.create_task(edge.live()) for edge in edges]
     await asyncio.sleep(0)
-    links: list[EmulatedLink] = []
-    up, down = _conditions(dice), _conditions(dice)
-    is_reliable = dice.random() < 0.25
-
-    def dialer(edge: _FlakyEdge) -> Dialer:
-        async def dial() -> Link:
-            link = EmulatedLink(await edge.dial(), up=up, down=down, seed=len(links), is_reliable=is_reliable)
-            links.append(link)
-            return link
-
-        return dial
-
+    way = _ShiftingWay(dice)
+    lives.append(asyncio.create_task(way.shift()))
     ledger = Ledger()
     device = Device(
-        [dialer(edge) for edge in edges],
+        [way.dialer(edge) for edge in edges],
         draft=ShiftingDraft(target, dice.getrandbits(20)),
         runner=PacedRunner(constant_cost(0.005)),
         identity="phone",
@@ -197,7 +225,8 @@ async def _run(dice: random.Random, quality: float, num_tokens: int, alpha: floa
     return reader.judge(
         target,
         num_restarts=sum(edge.num_restarts for edge in edges),
-        num_lost=sum(link.num_dropped for link in links),
+        num_lost=sum(link.num_dropped for link in way.links),
+        num_shifts=way.num_shifts,
     )
 
 
@@ -221,7 +250,9 @@ class _Reader:
             margin = allowed - account.num_disputed - account.num_unaudited
             self._worst_ledger_margin = min(self._worst_ledger_margin, margin)
 
-    def judge(self, target: SyntheticTarget, *, num_restarts: int, num_lost: int) -> PromiseRun:
+    def judge(
+        self, target: SyntheticTarget, *, num_restarts: int, num_lost: int, num_shifts: int
+    ) -> PromiseRun:
         delivered: list[tuple[float, bool]] = []
         num_strangers = 0
         for prompt, sampling, tokens in self._answers:
@@ -254,6 +285,10 @@ class _Reader:
             num_restarts=num_restarts,
             num_reopens=sum(summary.num_opens - 1 for summary in summaries),
             num_lost=num_lost,
+            num_overruled=sum(
+                stream.num_overruled for stream in self._streams if isinstance(stream, CascadeStream)
+            ),
+            num_shifts=num_shifts,
         )
 
 

@@ -30,6 +30,31 @@ def test_kept_tokens_are_seen_up_to_the_first_guess() -> None:
     assert text.is_kept(1, 5) == (True, True, False, True)
 
 
+def test_what_stands_behind_an_open_guess_is_remembered() -> None:
+    text = text_of((5, True))
+    see_all(text)
+    for token, is_kept in ((6, False), (7, True), (8, False)):
+        text.add_guess(token, 0.25, is_kept=is_kept)
+    assert text.is_open
+    places = [*text.settle((5, 6), OWN[:2]).places, *text.settle((7, 9), OWN[:2]).places]
+    assert [place.was_behind for place in places] == [False, False, True, True]
+    assert not text.is_open
+    text.add_guess(3, 0.25, is_kept=False)
+    assert not text.settle((3,), OWN[:1]).places[0].was_behind
+
+
+def test_a_question_is_asked_when_it_has_gone_out() -> None:
+    text = text_of((5, True), (6, False), (7, True))
+    see_all(text)
+    text.take_unsent(1)
+    assert not text.is_asked, "the edge knows of what is kept, and of no question"
+    text.take_unsent(1)
+    assert text.is_asked
+    text.settle((5, 6), OWN[:2])
+    see_all(text)
+    assert not text.is_asked
+
+
 def test_a_confirmed_guess_lets_through_what_was_kept_behind_it() -> None:
     text = text_of((5, True), (6, False), (7, True))
     see_all(text)
