@@ -14,9 +14,10 @@ from cascade.decoding import Sampling
 from cascade.device import Device, Policy
 from cascade.edge import BatchEngine, EdgeServer, EdgeSettings, Engine
 from cascade.edge.interface import DecodeRequest
-from cascade.edge.replicas import ReplicaSettings, ReplicatedEngine
+from cascade.edge.replicas import ReplicaSettings, ReplicatedEngine, orders
+from cascade.edge.replicas.host import Host
 from cascade.edge.replicas.local import LocalWorkers
-from cascade.errors import EngineError, MemoryExceeded
+from cascade.errors import EngineError, MemoryExceeded, ReplicaLost
 from cascade.events import Token
 from cascade.testing import MemoryListener, PacedRunner, SyntheticDraft, SyntheticTarget, run_virtual
 from cascade.wire.text import HashedText
@@ -427,3 +428,25 @@ async def test_who_begins_again_closes_what_was_open() -> None:
         assert engine.stats.num_committed <= 400 + 256 + 16, "twice for a while, and no more"
         assert worker.host is not None
         assert not worker.host.engine._decodes  # type: ignore[attr-defined]
+
+
+@in_virtual_time
+async def test_what_belongs_to_another_life_is_ignored() -> None:
+    host = Host(new_engine())
+    wanted = request(1, 5)
+    opening = orders.Open(0, wanted, wanted.prompt, len(wanted.prompt), "owner", 0.0, 0)
+    async with running(host.engine):
+        host.begin(1)
+        host.begin(2)
+        host.take(orders.Batch(1, 0, (opening,)))
+        assert (await host.news(2)).num_taken == 0
+        await asyncio.sleep(1)
+        assert not (await host.news(2)).grown
+        with pytest.raises(ReplicaLost, match="another life"):
+            await host.news(1)
+        with pytest.raises(ReplicaLost, match="a newer life"):
+            host.begin(1)
+        host.take(orders.Batch(2, 0, (opening,)))
+        await asyncio.sleep(1)
+        (grown,) = (await host.news(2)).grown
+        assert list(grown.tokens) == ANSWER(wanted)
