@@ -20,6 +20,7 @@ from ..edge.replicas import RaySettings, ReplicaSettings, ReplicatedEngine
 from ..edge.replicas.mirror import MirroredText
 from ..edge.replicas.on_ray import RayWorkers, ray_workers
 from ..edge.replicas.replica import Replica
+from ..edge.replicas.settings import LOCAL
 from ..models.base import Feed
 from ..models.runner import PacedRunner
 from ..models.synthetic import SyntheticTarget
@@ -54,11 +55,12 @@ async def here(new_engine: Callable[[], Engine]) -> AsyncIterator[Engine]:
 
 @contextlib.asynccontextmanager
 async def on_ray(
-    new_engine: Callable[[], Engine], num_replicas: int, address: str = "local"
+    new_engine: Callable[[], Engine], num_replicas: int, address: str = LOCAL
 ) -> AsyncIterator[tuple[ReplicatedEngine, RayWorkers]]:
     """Replicas that are all there."""
     settings = ReplicaSettings(num_replicas=num_replicas)
-    booking = RaySettings(address=address, num_cpus=0.0)
+    # In a cluster of several nodes the head has no CPUs, and so no replica: it is not to be killed.
+    booking = RaySettings(address=address, num_cpus=0.0 if address == LOCAL else 1.0)
     async with (
         ray_workers(new_engine, booking) as workers,
         ReplicatedEngine.over(workers, settings) as engine,

@@ -91,7 +91,8 @@ async def an_actor_is_killed(subject: Subject, workers: RayWorkers) -> None:
     for opened, request in zip(texts, requests, strict=True):
         assert await opened.finish() == subject.answer(request)
     first, second = engine.replicas
-    assert (first.num_lives, second.num_lives) == (2, 1)
+    assert first.num_lives >= 2, "one for each attempt to begin again"
+    assert second.num_lives == 1
     assert engine.stats.num_committed >= sum(len(opened.said) for opened in texts)
     async with asyncio.timeout(60):
         await engine.all_up()

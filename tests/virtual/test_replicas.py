@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 from collections.abc import AsyncIterator, Callable
 
@@ -13,11 +14,13 @@ from cascade.decoding import Sampling
 from cascade.device import Device, Policy
 from cascade.edge import BatchEngine, EdgeServer, EdgeSettings, Engine
 from cascade.edge.interface import DecodeRequest
-from cascade.edge.replicas import ReplicaSettings, ReplicatedEngine
+from cascade.edge.replicas import ReplicaSettings, ReplicatedEngine, orders
+from cascade.edge.replicas.host import Host
 from cascade.edge.replicas.local import LocalWorkers
-from cascade.errors import EngineError, MemoryExceeded
+from cascade.errors import EngineError, MemoryExceeded, ReplicaLost
 from cascade.events import Token
 from cascade.testing import MemoryListener, PacedRunner, SyntheticDraft, SyntheticTarget, run_virtual
+from cascade.wire.text import HashedText
 
 from ..engines.conformance import Opened, Subject, running
 from ..engines.test_conformance import answer_of
@@ -106,7 +109,7 @@ def test_texts_do_not_see_their_engines_die(seed: int) -> None:
 async def test_work_is_spread_and_after_a_loss_it_is_spread_again() -> None:
     async with replicas(4) as (engine, workers):
         subject = Subject(engine=engine, running=None, answer=ANSWER, prompts=(), run_ahead=256)  # type: ignore[arg-type]
-        texts = [subject.open(request(number, 400), owner=f"owner-{number}") for number in range(64)]
+        texts = [subject.open(request(number, 250), owner=f"owner-{number}") for number in range(64)]
         await asyncio.sleep(2)
         assert loads_of(engine) == [16] * 4
         workers.workers[1].kill()
@@ -115,7 +118,7 @@ async def test_work_is_spread_and_after_a_loss_it_is_spread_again() -> None:
         await asyncio.sleep(2)
         assert jain(loads_of(engine)) >= 0.99
         for number, opened in enumerate(texts):
-            assert await opened.finish() == ANSWER(request(number, 400))
+            assert await opened.finish() == ANSWER(request(number, 250))
 
 
 async def _chat(engine: ReplicatedEngine, num_turns: int, owner: str = "chat") -> tuple[int, int]:
@@ -337,8 +340,11 @@ async def test_the_last_replica_leaves_only_when_another_one_is_there() -> None:
 
 @in_virtual_time
 async def test_replicas_come_and_go_with_the_load() -> None:
-    async with replicas(1, max_replicas=4, texts_per_replica=4, fewer_after_s=20.0) as (engine, _):
-        texts = [Opened(engine, request(number, 5000), request(number, 1).prompt) for number in range(16)]
+    def slow() -> Engine:
+        return BatchEngine(TARGET, PacedRunner(lambda rows: 0.2))
+
+    async with replicas(1, new=slow, max_replicas=4, texts_per_replica=4, fewer_after_s=20.0) as (engine, _):
+        texts = [Opened(engine, request(number, 500), request(number, 1).prompt) for number in range(16)]
         await asyncio.sleep(10)
         assert loads_of(engine) == [4] * 4
         for opened in texts[2:]:
@@ -348,7 +354,33 @@ async def test_replicas_come_and_go_with_the_load() -> None:
         await asyncio.sleep(60)
         assert loads_of(engine) == [2]
         for number, opened in enumerate(texts[:2]):
-            assert await opened.finish() == ANSWER(request(number, 5000))
+            assert await opened.finish() == ANSWER(request(number, 500)), "moved, and the same"
+
+
+@in_virtual_time
+async def test_what_was_under_way_when_the_app_said_otherwise_does_not_count() -> None:
+    """The device overrules, or knows more from elsewhere, while commits of the old text are on their way."""
+    async with replicas(2) as (engine, _):
+        for turn in range(20):
+            wanted = request(turn, 60)
+            begin = len(wanted.prompt)
+            opened = Opened(engine, wanted, wanted.prompt, owner=f"owner-{turn}")
+            await opened.until(lambda opened=opened, turn=turn: len(opened.said) > 8 + turn % 3)  # type: ignore[misc]
+            await asyncio.sleep(0.001 * turn)
+            before = (*wanted.prompt, *opened.said[:5])
+            if turn % 2:
+                other = opened.said[5] ^ 1
+                assert engine.overrule(opened.text, begin + 5, HashedText(before).state_before(begin + 5))
+                opened.keep([other], [True], may_go_on=True)
+                before = (*before, other)
+            else:
+                before = (*wanted.prompt, *opened.said, *ANSWER(wanted)[len(opened.said) : 20])
+                engine.resume(opened.text, before, patience_s=0.0)
+            await opened.until(lambda opened=opened: opened.text.is_finished)  # type: ignore[misc]
+            rest = dataclasses.replace(wanted, prompt=before)
+            assert opened.text.committed() == [*before, *ANSWER(rest)]
+            engine.close(opened.text)
+        assert [replica.num_lives for replica in engine.replicas] == [1, 1], "and nothing had to be made good"
 
 
 @in_virtual_time
@@ -396,3 +428,25 @@ async def test_who_begins_again_closes_what_was_open() -> None:
         assert engine.stats.num_committed <= 400 + 256 + 16, "twice for a while, and no more"
         assert worker.host is not None
         assert not worker.host.engine._decodes  # type: ignore[attr-defined]
+
+
+@in_virtual_time
+async def test_what_belongs_to_another_life_is_ignored() -> None:
+    host = Host(new_engine())
+    wanted = request(1, 5)
+    opening = orders.Open(0, wanted, wanted.prompt, len(wanted.prompt), "owner", 0.0, 0)
+    async with running(host.engine):
+        host.begin(1)
+        host.begin(2)
+        host.take(orders.Batch(1, 0, (opening,)))
+        assert (await host.news(2)).num_taken == 0
+        await asyncio.sleep(1)
+        assert not (await host.news(2)).grown
+        with pytest.raises(ReplicaLost, match="another life"):
+            await host.news(1)
+        with pytest.raises(ReplicaLost, match="a newer life"):
+            host.begin(1)
+        host.take(orders.Batch(2, 0, (opening,)))
+        await asyncio.sleep(1)
+        (grown,) = (await host.news(2)).grown
+        assert list(grown.tokens) == ANSWER(wanted)
