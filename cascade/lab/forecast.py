@@ -52,15 +52,19 @@ def expected_gains(texts: Sequence[Coins], costs: Costs) -> list[float]:
 
 
 def served_curve(passes: Iterable[Step], quiet: Curve) -> dict[int, float]:
-    """The curve by the passes that an edge made; widths of which it made too few are as far off the `quiet`
-    curve as the others."""
+    """The curve by the passes that an edge made, which never falls.
+
+    Widths of which it made too few are as far off the `quiet` curve as the others.
+    """
     seconds: dict[int, list[float]] = {}
     for step in passes:
         if step.rows <= max(quiet):  # more were a prompt's
             seconds.setdefault(step.rows, []).append(step.seconds)
     seen = {rows: statistics.median(each) for rows, each in seconds.items() if len(each) >= ENOUGH_PASSES}
     off = statistics.fmean(seen[rows] / _at(quiet, rows) for rows in seen) if seen else 1.0
-    return dict(sorted({**{rows: off * each_s for rows, each_s in quiet.items()}, **seen}.items()))
+    both = {rows: off * each_s for rows, each_s in quiet.items()} | seen
+    widths = sorted(both)
+    return dict(zip(widths, _rising([both[rows] for rows in widths]), strict=True))
 
 
 def best_question(agreement: float, curve: Curve, *, rtt_s: float, draft_step_s: float) -> int:
@@ -96,6 +100,11 @@ def _choices(costs: Costs) -> Iterator[tuple[FixedPolicy, Loop]]:
 
 def _times_s(texts: Sequence[Coins], policy: FixedPolicy, loop: Loop) -> list[float]:
     return [run_fast(policy, loop, coins, len(coins)).time_per_token_s for coins in texts]
+
+
+def _rising(values: Sequence[float]) -> list[float]:
+    """A wider pass that looks cheaper is noise, which the best of many policies would live on."""
+    return [(max(values[: at + 1]) + min(values[at:])) / 2 for at in range(len(values))]
 
 
 def _at(curve: Curve, rows: int) -> float:

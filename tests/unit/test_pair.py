@@ -99,6 +99,9 @@ def test_the_curve_is_that_of_the_passes_that_were_made() -> None:
     curve = served_curve(passes, quiet)
     assert curve == pytest.approx({1: 0.022, 2: 1.1 * 0.024, 4: 0.033, 8: 1.1 * 0.04})
     assert served_curve([], quiet) == quiet
+    assert served_curve([], {1: 0.02, 2: 0.024, 4: 0.018, 8: 0.04}) == pytest.approx(
+        {1: 0.019, 2: 0.021, 4: 0.021, 8: 0.04}
+    )
 
 
 def test_a_dear_question_is_longer_than_a_cheap_one() -> None:
