@@ -38,7 +38,7 @@ __all__ = ["run"]
 NUM_PACKETS = 10_000
 PACKET_BYTES = 1000
 PING_BYTES = 64
-MIN_PINGS = 40
+MIN_PINGS, MIN_QUICK_PINGS = 40, 10
 MAX_PINGS = 1000
 BARE_PINGS = 50
 MAX_BARE_PAUSE_S = 0.05
@@ -166,7 +166,8 @@ def _through_the_proxy(profile: Profile, *, quick: bool) -> dict[str, Any]:
     stated_s = up.delay_s + up.jitter_s + down.delay_s + down.jitter_s + serial_s
     goal = QUICK_ERROR_GOAL if quick else ERROR_GOAL
     jitter_s = math.hypot(up.jitter_s, down.jitter_s)
-    num_pings = min(MAX_PINGS, max(MIN_PINGS, math.ceil((jitter_s / (goal * stated_s)) ** 2)))
+    least = MIN_QUICK_PINGS if quick else MIN_PINGS
+    num_pings = min(MAX_PINGS, max(least, math.ceil((jitter_s / (goal * stated_s)) ** 2)))
     bulk_s = BULK_S / 4 if quick else BULK_S
     with _server() as server, tempfile.TemporaryDirectory() as folder:
         bare_s = statistics.fmean(_pings_s(server, BARE_PINGS, pause_s=min(stated_s, MAX_BARE_PAUSE_S)))
