@@ -8,14 +8,13 @@ said before the code was there; a figure that is off by more than a tenth wants 
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from ..device import Policy
 from .simulation import Outcome, Setting, simulate
+from .workers import worker_pool
 
 __all__ = ["AGREEMENTS", "POLICIES", "REFERENCE", "RTTS_MS", "Figure", "best_k", "make_table"]
 
@@ -78,7 +77,7 @@ def make_table(
     ]
     jobs.sort(key=lambda job: job[1].policy.waits_for_verdict)  # the long ones first
     outcomes: dict[Point, list[Outcome]] = {}
-    with ProcessPoolExecutor(max_workers=_num_cores()) as pool:
+    with worker_pool() as pool:
         try:
             results = pool.map(simulate, [setting for _, setting in jobs])
             for number, ((point, _), outcome) in enumerate(zip(jobs, results, strict=True), start=1):
@@ -145,9 +144,3 @@ def _figure(point: Point, outcomes: list[Outcome]) -> Figure:
 
 def _cell(figure: Figure) -> tuple[float, int, int]:
     return figure.agreement, POLICIES.index(figure.policy), figure.rtt_ms
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

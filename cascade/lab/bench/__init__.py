@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import os
 import pkgutil
 import platform
 from types import ModuleType
@@ -25,6 +24,7 @@ from cascade import __version__
 from cascade.errors import SettingsError
 
 from ..progress import say
+from ..workers import num_cores
 from ._store import check_folder, store
 
 __all__ = ["QUICK_REPEATS", "catalogue", "check_folder", "installed", "names", "run", "store"]
@@ -91,7 +91,7 @@ def run(
     return {
         "benchmark": name,
         "cascade": __version__,
-        "machine": f"{platform.system()} {platform.machine()}, {_num_cores()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {num_cores()} cores",
         "python": platform.python_version(),
         "quick": quick,
         "figures": benchmark(**options),
@@ -102,10 +102,3 @@ def _module(name: str) -> ModuleType:
     if name not in names():
         raise SettingsError("benchmark", f"there is no {name!r}; there are {', '.join(names())}, and all")
     return importlib.import_module(f"{__name__}.{name}")
-
-
-def _num_cores() -> int:
-    """Cores that this process may use; a container is often given fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -7,11 +7,12 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import SettingsError
+from ..workers import worker_pool
 
 __all__ = ["Campaign", "Work"]
 
@@ -47,7 +48,7 @@ class Campaign:
         """What all of them bring, in their order; each is run once, whenever that was."""
         missing = list({work.name: work for work in works if work.name not in self._found}.values())
         progress = _Progress(self._title, num_all=len(missing), num_before=len(works) - len(missing))
-        with ProcessPoolExecutor(self._num_processes) as pool:
+        with worker_pool(self._num_processes) as pool:
             under_way = {pool.submit(work.function, *work.arguments): work for work in missing}
             try:
                 while under_way:

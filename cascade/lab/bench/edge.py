@@ -8,9 +8,8 @@ a second of the real target on this machine instead, fed with recorded hints.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from ...edge import EdgeSettings
 from ..capacity import devices_held, model_devices
 from ..fleet import Fleet, FleetOutcome, PassCost, simulate_fleet
 from ..progress import must, say
+from ..workers import worker_pool
 
 __all__ = ["run"]
 
@@ -81,7 +81,7 @@ def _all_held(points: Sequence[Point]) -> Iterator[tuple[Held, Held]]:
     """(with hints, without) for each; as many at a time as there are cores, the long ones first."""
     jobs = [(point, is_hinted) for point in points for is_hinted in (True, False)]
     jobs.sort(key=lambda job: -_guess(*job) * job[0].num_tokens)
-    with ProcessPoolExecutor(max_workers=_num_cores()) as pool:
+    with worker_pool() as pool:
         futures = {pool.submit(_held, *job): job for job in jobs}
         for number, future in enumerate(as_completed(futures), start=1):
             point, is_hinted = futures[future]
@@ -159,9 +159,3 @@ def _gain(point: Point, held: Held, held_plain: Held) -> dict[str, Any]:
         "rows_per_pass": round(outcome.rows_per_pass, 1) if outcome else None,
         "hinted_share": round(outcome.hinted_share, 3) if outcome else None,
     }
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

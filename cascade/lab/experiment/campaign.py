@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import platform
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from ... import __version__
 from ...errors import SettingsError
+from ..workers import worker_pool
 from .reading import flat, read_experiment
 from .settings import Experiment, Point
 from .store import Store, digest_of, key_of
@@ -85,8 +85,7 @@ def _edges_run(left: list[Work], jobs: int, out: Path) -> Iterator[None]:
                     _keep(work, merged(parts, work.point.prices), out)
                 yield
         return
-    # Spawned, not forked: a fork would inherit whatever threads the caller has.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(jobs) as pool:
         places: dict[Future[Outcome | None], tuple[int, int]] = {}
         for number, work in enumerate(left):
             if work.point.load.edges == 1:
