@@ -43,7 +43,7 @@ MAX_PINGS = 1000
 BARE_PINGS = 50
 MAX_BARE_PAUSE_S = 0.05
 BULK_S = 4.0
-MAX_BULK_BYTES = 32 << 20
+MIN_BULK_BYTES, MIN_QUICK_BULK_BYTES, MAX_BULK_BYTES = 100_000, 25_000, 32 << 20
 ERROR_GOAL = 0.02
 QUICK_ERROR_GOAL = 0.05
 """Of a mean delay; pings are repeated until their jitter leaves no more."""
@@ -200,7 +200,8 @@ def _through_the_proxy(profile: Profile, *, quick: bool) -> dict[str, Any]:
 
 def _bulk_bytes(conditions: Conditions, bulk_s: float) -> int:
     assert conditions.rate_bytes_per_s is not None
-    return min(MAX_BULK_BYTES, max(100_000, int(conditions.rate_bytes_per_s * bulk_s)))
+    least = MIN_BULK_BYTES if bulk_s == BULK_S else MIN_QUICK_BULK_BYTES
+    return min(MAX_BULK_BYTES, max(least, int(conditions.rate_bytes_per_s * bulk_s)))
 
 
 def _without_losses(profile: Profile) -> str:

@@ -34,7 +34,7 @@ from ..progress import must, say
 __all__ = ["run"]
 
 NUM_HONEST = 16
-TURNS = 3
+TURNS, QUICK_TURNS = 3, 1
 TOKENS = 75
 ROUNDS = 5
 MUST_RATIO = 1.1
@@ -71,23 +71,23 @@ class Trial:
 
 def run(*, quick: bool = False) -> dict[str, Any]:
     """For each attack: p95 of the honest devices, its ratio to peace, what the attacker was told. `quick`
-    takes one round in place of five."""
-    return asyncio.run(_run(1 if quick else ROUNDS))
+    takes one round in place of five, and a stream of each device."""
+    return asyncio.run(_run(1, QUICK_TURNS) if quick else _run(ROUNDS, TURNS))
 
 
-async def _run(num_rounds: int) -> dict[str, Any]:
+async def _run(num_rounds: int, num_turns: int) -> dict[str, Any]:
     trials = {kind: Trial() for kind in KINDS}
     peace: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         async with _edge(Path(folder)) as (process, url):
             memory = psutil.Process(process.pid)
-            await _honest_p95_ms(url)  # warm
+            await _honest_p95_ms(url, num_turns)  # warm
             before = memory.memory_info().rss
             for number in range(1, num_rounds + 1):
                 for kind, trial in trials.items():
-                    calm_ms = await _honest_p95_ms(url)
+                    calm_ms = await _honest_p95_ms(url, num_turns)
                     peace.append(calm_ms)
-                    await _one(kind, url, trial, calm_ms)
+                    await _one(kind, url, trial, calm_ms, num_turns)
                     say(f"round {number} of {num_rounds}: {kind}, {trial.ratios[-1]:.3f} of {calm_ms:.1f} ms")
             after = memory.memory_info().rss
     return {
@@ -103,7 +103,7 @@ async def _run(num_rounds: int) -> dict[str, Any]:
             ),
         ],
         "honest_devices": NUM_HONEST,
-        "streams": NUM_HONEST * TURNS,
+        "streams": NUM_HONEST * num_turns,
         "tokens_a_stream": TOKENS,
         "peace_p95_ms": statistics.median(peace),
         "attacks": [
@@ -122,7 +122,7 @@ async def _run(num_rounds: int) -> dict[str, Any]:
     }
 
 
-async def _one(kind: str, url: str, trial: Trial, calm_ms: float) -> None:
+async def _one(kind: str, url: str, trial: Trial, calm_ms: float, num_turns: int) -> None:
     """Measure the honest devices while the attack goes on."""
     attacker = await asyncio.create_subprocess_exec(
         *("nice", "-n", str(ATTACKER_NICENESS)),
@@ -132,7 +132,7 @@ async def _one(kind: str, url: str, trial: Trial, calm_ms: float) -> None:
     assert attacker.stdout is not None
     await attacker.stdout.readline()  # it has begun
     await asyncio.sleep(SETTLE_S)
-    p95_ms = await _honest_p95_ms(url)
+    p95_ms = await _honest_p95_ms(url, num_turns)
     attacker.terminate()
     said, _ = await attacker.communicate()
     report = json.loads(said)
@@ -168,7 +168,7 @@ async def _edge(folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process,
         await process.communicate()
 
 
-async def _honest_p95_ms(url: str) -> float:
+async def _honest_p95_ms(url: str, num_turns: int) -> float:
     """All at once, some streams each; the p95 over the streams of the time per token behind the first."""
     target = SyntheticTarget()
     devices = [
@@ -182,15 +182,17 @@ async def _honest_p95_ms(url: str) -> float:
     async with contextlib.AsyncExitStack() as stack:
         for device in devices:
             await stack.enter_async_context(device)
-        all_ms = await asyncio.gather(*(_streams(device, number) for number, device in enumerate(devices)))
+        all_ms = await asyncio.gather(
+            *(_streams(device, number, num_turns) for number, device in enumerate(devices))
+        )
     by_speed = sorted(itertools.chain.from_iterable(all_ms))
     return by_speed[math.ceil(0.95 * len(by_speed)) - 1]
 
 
-async def _streams(device: Device, number: int) -> list[float]:
+async def _streams(device: Device, number: int, num_turns: int) -> list[float]:
     """One after the other."""
     found = []
-    for turn in range(TURNS):
+    for turn in range(num_turns):
         stream = device.stream([1 + number, 2 + turn, 3], max_new_tokens=TOKENS)
         times_s = [token.time_s async for token in stream]
         found.append((times_s[-1] - times_s[0]) / (len(times_s) - 1) * 1000)

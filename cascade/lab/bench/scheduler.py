@@ -50,7 +50,7 @@ GRID = tuple(
     )
 )
 SAMPLE_SEED = 20
-NUM_QUICK_POINTS = 30
+NUM_QUICK_POINTS = 15
 NUM_VALIDATED = 20
 DRIFT_BLOCK = 5
 """Runs of a drift that one job makes."""
