@@ -43,7 +43,10 @@ def test_a_run_of_many_edges_is_as_many_runs_of_one() -> None:
     devices = [{line["device"] for line in part.lines["streams"]} for part in parts]
     assert devices == [{"device-0", "device-2", "device-4"}, {"device-1", "device-3"}]
     assert {step["who"] for step in both.lines["steps"] if "edge" in step["who"]} == {"edge-0", "edge-1"}
-    assert both.effort.num_events == sum(part.effort.num_events for part in parts) > 1000
+    # Not to the event: how many there are depends a little on when the garbage collector comes by.
+    num_events = sum(part.effort.num_events for part in parts)
+    assert both.effort.num_events == pytest.approx(num_events, rel=0.01)
+    assert num_events > 1000
     assert both.effort.num_tokens == len(both.lines["tokens"])
 
 
