@@ -31,7 +31,8 @@ __all__ = ["Soak", "measure"]
 
 NUM_DEVICES = 8
 NUM_IDENTITIES = 4
-NUM_ROUNDS = 5
+NUM_ROUNDS, NUM_QUICK_ROUNDS = 5, 2
+SECONDS, QUICK_SECONDS = 300.0, 20.0
 LEASE_S = 3.0
 SILENCE_S = 4 * LEASE_S
 WATCH_EVERY_S = 0.5
@@ -39,8 +40,8 @@ MAX_GROWTH = 0.05
 """Of the resident memory after the first round."""
 
 
-def measure(seconds: float) -> dict[str, Any]:
-    """Figures of the bundled target on this machine (cascade models fetch)."""
+def measure(*, quick: bool = False) -> dict[str, Any]:
+    """Figures of the bundled target on this machine (cascade models fetch); `quick` takes a minute."""
     from ..models.loading import open_model
 
     model = open_model(MODEL)
@@ -56,7 +57,8 @@ def measure(seconds: float) -> dict[str, Any]:
         kv_bytes=kv_bytes,
         resident=lambda: asyncio.to_thread(resident_bytes),
     )
-    return asyncio.run(soak.run(NUM_ROUNDS, seconds / NUM_ROUNDS))
+    seconds, num_rounds = (QUICK_SECONDS, NUM_QUICK_ROUNDS) if quick else (SECONDS, NUM_ROUNDS)
+    return asyncio.run(soak.run(num_rounds, seconds / num_rounds))
 
 
 @dataclass

@@ -12,7 +12,7 @@ from cascade.models import bundled
 @pytest.mark.timeout(1800)
 def test_five_minutes_at_the_real_target_leave_nothing_behind() -> None:
     bundled.fetch("smollm2-135m")
-    figures = measure(300.0)
+    figures = measure()
     assert [must for must in figures["musts"] if not must["holds"]] == []
     assert figures["evictions"] > 0
     for one in figures["rounds"]:

@@ -8,7 +8,7 @@ __all__ = ["run"]
 
 
 def run(*, quick: bool = False) -> dict[str, Any]:
-    """Musts with their bounds, and what was left after each round; `quick` takes half a minute."""
+    """Musts with their bounds, and what was left after each round; `quick` takes a minute."""
     from ..soak import measure
 
-    return measure(seconds=30.0 if quick else 300.0)
+    return measure(quick=quick)
