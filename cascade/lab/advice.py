@@ -22,7 +22,8 @@ from ..device.window import SendClock
 from ..prices import Prices, Usage
 from ..settings import check_int, check_number
 from .fast_model import FastOutcome, FixedPolicy, Loop, agreeing, run_fast
-from .keep_model import KeepLoop, KeepOutcome, LedgerRule, run_keep
+from .keep_model import KeepLoop, KeepOutcome, run_keep
+from .keep_rules import LedgerRule
 
 __all__ = ["AXES", "Axis", "Crossing", "Expectation", "Situation", "best", "crossings", "expect"]
 

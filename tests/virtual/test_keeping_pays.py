@@ -6,7 +6,8 @@ import pytest
 
 from cascade.lab.bench import cascade as bench
 from cascade.lab.keep_bound import Questions, most_at_once, most_kept
-from cascade.lab.keep_model import FixedRule, KeepLoop, LedgerRule, run_keep
+from cascade.lab.keep_model import KeepLoop, run_keep
+from cascade.lab.keep_rules import FixedRule, LedgerRule
 from cascade.lab.kept import KeptOutcome, KeptSetting, simulate_kept
 
 NUM_TOKENS = 500

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..keep_bound import Questions, most_at_once, most_kept
-from ..keep_model import EdgeRule, FixedRule, KeepLoop, KeepRule, LedgerRule, LegalRule, Place, run_keep
+from ..keep_model import KeepLoop, run_keep
+from ..keep_rules import EdgeRule, FixedRule, KeepRule, LedgerRule, LegalRule, Place
 from ..kept import KeptSetting, simulate_kept
 from ..progress import must
 from ._campaign import Campaign, Work
