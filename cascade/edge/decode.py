@@ -15,6 +15,7 @@ from .interface import Committed, DecodeRequest
 from .keeping import Decided, decide
 from .memory import TextCache
 from .outlook import Outlook
+from .remarks import Remarks
 
 __all__ = ["Decode", "PlannedStep"]
 
@@ -53,10 +54,7 @@ class Decode:
         self.cache = TextCache(owner, self.hints.tokens)
         self.has_pen = True
         """We may go on behind the chain's end. In cascade mode the device may want to do that itself."""
-        self._disputed: set[int] = set()
-        """Positions of the text whose tokens are not our own picks, as far as the device may not know it."""
-        self._logprobs: dict[int, float] = {}
-        """By position, where they are wanted and the device may not know them."""
+        self._remarks = Remarks()
         self._revision = 0
         self._was_opened = True
         """Opened or resumed, and not stepped since."""
@@ -86,29 +84,20 @@ class Decode:
 
     def verdict(self, start: int, stop: int) -> tuple[bool, ...] | None:
         """Which of these tokens are our own picks; None: all of them."""
-        if not self._disputed:
-            return None
-        is_own = tuple(position not in self._disputed for position in range(start, stop))
-        return None if all(is_own) else is_own
+        return self._remarks.verdict(start, stop)
 
     def logprobs(self, start: int, stop: int) -> tuple[float, ...] | None:
         """Of these tokens; None where they are not wanted, or some were decided elsewhere."""
         if not self.request.wants_logprobs:
             return None
-        # What the device has, and hears again all the same, it passes over: 0 stands for it.
-        found = [self._logprobs.get(each, 0.0 if each < self.known else None) for each in range(start, stop)]
-        values = tuple(value for value in found if value is not None)
-        return values if len(values) == stop - start else None
+        return self._remarks.logprobs(start, stop, known=self.known)
 
     def acknowledge(self, known: int) -> bool:
         """The device has everything before `known`; True if that is news."""
         if not self.known < known <= self.head:
             return False
         self.known = known
-        if self._disputed:
-            self._disputed = {position for position in self._disputed if position >= known}
-        if self._logprobs:
-            self._logprobs = {each: value for each, value in self._logprobs.items() if each >= known}
+        self._remarks.forget_before(known)
         return True
 
     def resume(self, prefix: tuple[int, ...], *, patience_s: float, now_s: float) -> None:
@@ -124,7 +113,7 @@ class Decode:
             self.cache.num_valid = min(self.cache.num_valid, shared)
             self._revision += 1
             self.hints.rewrite(prefix)
-            self._disputed.clear()
+            self._remarks.forget_from(0)
             self.is_finished = False
             self._check_finished(prefix)
         self.known = len(prefix)
@@ -180,10 +169,9 @@ class Decode:
             limit=self.request.length_limit,
         )
         disputed = [index for index, is_own in enumerate(decided.is_own[: len(tokens)]) if not is_own]
-        self._disputed.update(step.position + index for index in disputed)
-        for index, (token, own, logprob) in enumerate(zip(tokens, picks, logprobs, strict=False)):
-            if token == own:
-                self._logprobs[step.position + index] = logprob
+        self._remarks.dispute(step.position + index for index in disputed)
+        likely = enumerate(zip(tokens, picks, logprobs, strict=False), step.position)
+        self._remarks.note_logprobs((each, logprob) for each, (token, own, logprob) in likely if token == own)
         self._judge(tuple(tokens), now_s)
         # The cache holds the fed hints; of these the agreed ones are text, our own last token is not fed yet.
         step.cache.num_valid = step.position + min(len(step.hints), num_agreed, len(tokens) - 1)
@@ -212,7 +200,7 @@ class Decode:
         self.cache.num_valid = min(self.cache.num_valid, position - 1)
         self._revision += 1
         self.hints.rewind(position)
-        self._disputed = {each for each in self._disputed if each < position}
+        self._remarks.forget_from(position)
         self.known = min(self.known, position)
         self.last_step_s = self._due_s = now_s
         self.is_finished = False

@@ -10,6 +10,7 @@ from ...decoding import common_prefix
 from ...errors import EngineError, ReplicaLost
 from ...wire.text import HashedText
 from ..interface import Committed, DecodeRequest
+from ..remarks import Remarks
 from .orders import Grown, Hint, Keep, Open, Order
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class MirroredText:
         """Of the text, there."""
         self._may_go_on = True
         self._offers: deque[Hint | Keep] = deque(maxlen=MAX_OFFERS)
-        self._disputed: set[int] = set()
-        self._logprobs: dict[int, float] = {}
+        self._remarks = Remarks()
 
     @property
     def head(self) -> int:
@@ -67,18 +67,12 @@ class MirroredText:
         return self.text.tokens[start : None if limit is None else start + limit]
 
     def verdict(self, start: int, stop: int) -> tuple[bool, ...] | None:
-        if not self._disputed:
-            return None
-        is_own = tuple(position not in self._disputed for position in range(start, stop))
-        return None if all(is_own) else is_own
+        return self._remarks.verdict(start, stop)
 
     def logprobs(self, start: int, stop: int) -> tuple[float, ...] | None:
         if not self.request.wants_logprobs:
             return None
-        # What the device has, and hears again all the same, it passes over: 0 stands for it.
-        found = [self._logprobs.get(each, 0.0 if each < self.known else None) for each in range(start, stop)]
-        values = tuple(value for value in found if value is not None)
-        return values if len(values) == stop - start else None
+        return self._remarks.logprobs(start, stop, known=self.known)
 
     # What the device says
 
@@ -97,7 +91,7 @@ class MirroredText:
             self.text.truncate(0)
             self.text.extend(prefix)
             self._begin_epoch()
-            self._disputed.clear()
+            self._remarks.forget_from(0)
             self.is_finished = self._is_complete()
         self.known = len(prefix)
 
@@ -108,7 +102,7 @@ class MirroredText:
             return False
         self.text.truncate(position)
         self._begin_epoch()
-        self._disputed = {each for each in self._disputed if each < position}
+        self._remarks.forget_from(position)
         self.known = min(self.known, position)
         self.is_finished = False
         return True
@@ -118,10 +112,7 @@ class MirroredText:
         if not self.known < known <= self.head:
             return False
         self.known = known
-        if self._disputed:
-            self._disputed = {position for position in self._disputed if position >= known}
-        if self._logprobs:
-            self._logprobs = {each: value for each, value in self._logprobs.items() if each >= known}
+        self._remarks.forget_before(known)
         return True
 
     # What replicas say
@@ -137,9 +128,9 @@ class MirroredText:
         self.queue_s = grown.queue_s
         self.is_finished = grown.is_finished
         if grown.verdict is not None:
-            self._disputed.update(head + index for index, own in enumerate(grown.verdict) if not own)
+            self._remarks.dispute(head + index for index, own in enumerate(grown.verdict) if not own)
         if grown.logprobs is not None:
-            self._logprobs.update(enumerate(grown.logprobs, head))
+            self._remarks.note_logprobs(enumerate(grown.logprobs, head))
         while self._offers and self._offers[0].position + len(self._offers[0].tokens) <= self.head:
             self._offers.popleft()
         return Committed(grown.tokens, grown.num_hinted) if grown.tokens else None
@@ -164,7 +155,6 @@ class MirroredText:
     def _begin_epoch(self) -> None:
         self.epoch += 1
         self._offers.clear()
-        self._logprobs = {each: value for each, value in self._logprobs.items() if each < self.head}
 
     def _is_complete(self) -> bool:
         is_answered = self.head > self.prompt_length
