@@ -212,6 +212,22 @@ async def test_an_engine_without_replicas_ends_and_says_so() -> None:
 
 
 @in_virtual_time
+async def test_the_first_that_can_serve_begins_whatever_became_of_others() -> None:
+    num_made = 0
+
+    def unlucky_once() -> Engine:
+        nonlocal num_made
+        num_made += 1
+        if num_made == 1:
+            raise EngineError("the machine has no room for the model")
+        return new_engine()
+
+    async with replicas(2, new=unlucky_once) as (engine, _):
+        await asyncio.sleep(1)
+        assert any(replica.is_up for replica in engine.replicas)
+
+
+@in_virtual_time
 async def test_a_replica_that_serves_something_else_is_not_let_in(caplog: pytest.LogCaptureFixture) -> None:
     targets = iter([TARGET, SyntheticTarget(seed=5, vocab_size=64), TARGET])
 

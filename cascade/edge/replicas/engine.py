@@ -333,9 +333,14 @@ def _ours(text: Text) -> MirroredText:
 async def _first_served(places: Sequence[Worker]) -> Served:
     """What the first replica says that is there; the others go on beginning."""
     tasks = [asyncio.create_task(place.begin(FIRST_LIFE), name="replica-begins") for place in places]
+    reason = EngineError("there are no replicas")
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return next(task for task in tasks if task in done).result().served
+        for begun in asyncio.as_completed(tasks):
+            try:
+                return (await begun).served
+            except EngineError as error:
+                reason = error  # another one may be luckier
+        raise reason
     finally:
         for task in tasks:
             task.cancel()
